@@ -1,0 +1,59 @@
+"""What the product needs from the outside, as small Protocols: one new file behind one of these is a new adapter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from controller.core.counts import Series
+from controller.core.traffic import TrafficTable
+
+
+@dataclass(frozen=True, slots=True)
+class Programmed:
+    """What the data plane has acknowledged for one rollout.
+
+    Attributes:
+        table: The newest table that *every* connected router instance acknowledged; None before the first.
+        acknowledged_at: When the last instance acknowledged that table.
+        instances: Number of connected router instances.
+        error: Why the newest table is not in force (a router's refusal in its own words); empty when it is not refused.
+    """
+
+    table: TrafficTable | None
+    acknowledged_at: datetime | None
+    instances: int
+    error: str = ""
+
+
+class TrafficRouter(Protocol):
+    """Carries user traffic as the tables say. Implementations never block and never raise on a bad network."""
+
+    def publish(self, table: TrafficTable) -> None:
+        """Make ``table`` the wanted split of its rollout; idempotent, returns before it is acknowledged."""
+
+    def remove(self, key: str) -> None:
+        """Stop serving the rollout ``namespace/name``."""
+
+    def programmed(self, key: str) -> Programmed:
+        """What the data plane last acknowledged for this rollout."""
+
+    def on_change(self, callback: Callable[[str], None]) -> None:
+        """Call ``callback(key)`` on the event loop whenever ``programmed(key)`` may have changed."""
+
+
+class MetricSourceError(Exception):
+    """The source did not give a usable answer; the message says why in one sentence."""
+
+
+class MetricSource(Protocol):
+    """Reads raw counter samples."""
+
+    async def read(self, selectors: Iterable[str], *, window_seconds: float, at: datetime) -> tuple[Series, ...]:
+        """All raw samples of the selected series in ``(at - window, at]``.
+
+        Raises:
+            MetricSourceError: On refused, late, partial or malformed answers.
+        """

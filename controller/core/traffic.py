@@ -1,0 +1,83 @@
+"""The traffic table: which share of which users goes to which version.
+
+A pure description of the wanted split of one rollout. Routers turn it into their own configuration; nothing in
+here knows Envoy or Kubernetes. The three arms of a split always sum to the whole, because only the candidate's
+share is stored and stable receives the rest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+WHOLE_PPM = 1_000_000
+"""A weight of 100 % in parts per million."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """Where one artifact is served.
+
+    Attributes:
+        revision: Name of the AgentRevision, unique in the namespace.
+        artifact_id: ``sha256:…``, sent to the agent as the ``x-agentrollout-artifact`` header.
+        host: DNS name or IP address.
+        port: TCP port.
+        tls: Whether the router speaks TLS to the backend.
+    """
+
+    revision: str
+    artifact_id: str
+    host: str
+    port: int
+    tls: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AudienceSplit:
+    """The candidate's share of the requests whose ``header`` has one of ``values``.
+
+    Attributes:
+        header: Request header that names the audience, in lower case.
+        values: Exact values that belong to the audience.
+        weight_ppm: The candidate's share of the audience, 0 to 1 000 000.
+    """
+
+    header: str
+    values: tuple[str, ...]
+    weight_ppm: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrafficTable:
+    """The wanted split of one rollout.
+
+    Attributes:
+        key: ``namespace/name`` of the rollout.
+        hosts: Host names (``:authority`` without port) that this rollout serves.
+        affinity_header: Request header that identifies the conversation, in lower case.
+        stable: The version that everyone gets who is not in the candidate's cohort.
+        candidate: The version on its way, if there is one.
+        weight_ppm: The candidate's share of all conversations outside the audiences, 0 to 1 000 000.
+        audiences: Audiences with a share of their own, matched in this order before the general split.
+        attempt: Which try of the candidate this is; latches are bound to (artifact, attempt).
+    """
+
+    key: str
+    hosts: tuple[str, ...]
+    affinity_header: str
+    stable: Backend
+    candidate: Backend | None = None
+    weight_ppm: int = 0
+    audiences: tuple[AudienceSplit, ...] = ()
+    attempt: int = 0
+
+    def without_candidate(self) -> TrafficTable:
+        """The same table with everyone on stable."""
+        return replace(self, candidate=None, weight_ppm=0, audiences=())
+
+    @property
+    def serves_candidate(self) -> bool:
+        """Whether any user can reach the candidate."""
+        return self.candidate is not None and (
+            self.weight_ppm > 0 or any(audience.weight_ppm > 0 for audience in self.audiences)
+        )
