@@ -3,29 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
 from controller.core.counts import Series
-from controller.core.traffic import TrafficTable
+from controller.core.traffic import Programmed, TrafficTable
 
-
-@dataclass(frozen=True, slots=True)
-class Programmed:
-    """What the data plane has acknowledged for one rollout.
-
-    Attributes:
-        table: The newest table that *every* connected router instance acknowledged; None before the first.
-        acknowledged_at: When the last instance acknowledged that table.
-        instances: Number of connected router instances.
-        error: Why the newest table is not in force (a router's refusal in its own words); empty when it is not refused.
-    """
-
-    table: TrafficTable | None
-    acknowledged_at: datetime | None
-    instances: int
-    error: str = ""
+__all__ = ["MetricSource", "MetricSourceError", "Programmed", "TrafficRouter"]
 
 
 class TrafficRouter(Protocol):

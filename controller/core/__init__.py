@@ -1,0 +1,1 @@
+"""The decision: snapshot in, plan out. No I/O, no clock, no log line."""

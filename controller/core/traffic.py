@@ -8,6 +8,7 @@ share is stored and stable receives the rest.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 WHOLE_PPM = 1_000_000
 """A weight of 100 % in parts per million."""
@@ -81,3 +82,20 @@ class TrafficTable:
         return self.candidate is not None and (
             self.weight_ppm > 0 or any(audience.weight_ppm > 0 for audience in self.audiences)
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Programmed:
+    """What the data plane has acknowledged for one rollout.
+
+    Attributes:
+        table: The newest table that *every* connected router instance acknowledged; None before the first.
+        acknowledged_at: When the last instance acknowledged that table.
+        instances: Number of connected router instances.
+        error: Why the newest table is not in force (a router's refusal in its own words); empty when it is not refused.
+    """
+
+    table: TrafficTable | None
+    acknowledged_at: datetime | None
+    instances: int
+    error: str = ""

@@ -1,0 +1,41 @@
+"""The base of all models, and object metadata."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+from pydantic.alias_generators import to_camel
+
+from controller.api.quantities import Time
+
+
+def _to_field_name(name: str) -> str:
+    return to_camel(name).removesuffix("Id") + "ID" if name.endswith("_id") else to_camel(name)
+
+
+class Model(BaseModel):
+    """Immutable, camelCase outside, snake_case inside."""
+
+    model_config = ConfigDict(
+        frozen=True, alias_generator=_to_field_name, populate_by_name=True, extra="ignore"
+    )
+
+    def to_json(self) -> dict[str, object]:
+        """The object as the API server stores it: no nulls, names in camelCase."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+class ObjectMeta(Model):
+    """The part of Kubernetes' object metadata that decisions use."""
+
+    name: str
+    namespace: str
+    uid: str = ""
+    generation: int = 0
+    resource_version: str = ""
+    creation_timestamp: Time | None = None
+    deletion_timestamp: Time | None = None
+
+    @property
+    def key(self) -> str:
+        """``namespace/name``."""
+        return f"{self.namespace}/{self.name}"

@@ -1,0 +1,105 @@
+"""Condition types, reasons and verdicts. They are API: documented here and nowhere else, never renamed."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class ConditionType(StrEnum):
+    """What a condition speaks about; each is True, False or Unknown."""
+
+    ACCEPTED = "Accepted"
+    """The spec is valid and everything it refers to was found."""
+    PROGRAMMED = "Programmed"
+    """The data plane acknowledged the wanted split."""
+    PROGRESSING = "Progressing"
+    """A candidate is on its way."""
+    HEALTHY = "Healthy"
+    """The latest artifact is stable and serving."""
+
+
+class Reason(StrEnum):
+    """Why a condition is as it is."""
+
+    ACCEPTED = "Accepted"
+    """Accepted=True: the spec is valid."""
+    INVALID = "Invalid"
+    """Accepted=False: a field is wrong in a way that the CRD's schema cannot see."""
+    CONFLICTED = "Conflicted"
+    """Accepted=False: an older AgentRollout already serves one of the hosts."""
+    SAME_BACKEND = "SameBackend"
+    """Accepted=False: two artifacts claim one backend although it was deployed for one of them."""
+    BACKEND_NOT_ALLOWED = "BackendNotAllowed"
+    """Accepted=False: the operator's allow-list does not have the host of code.url."""
+
+    PROGRAMMED = "Programmed"
+    """Programmed=True: every connected router instance serves the wanted split."""
+    PENDING = "Pending"
+    """Programmed=False: the split was sent and is not acknowledged yet, or was refused."""
+    ROUTER_UNAVAILABLE = "RouterUnavailable"
+    """Programmed=False: no router instance is connected."""
+
+    NEW_ARTIFACT = "NewArtifact"
+    """Progressing=True: a new artifact became the candidate."""
+    STAGE_STARTED = "StageStarted"
+    """Progressing=True: the candidate entered a stage."""
+    AWAITING_EVIDENCE = "AwaitingEvidence"
+    """Progressing=True: the stage goes on until its time is over and its evidence suffices."""
+    ANALYSIS_BLIND = "AnalysisBlind"
+    """Progressing=True: the evidence cannot be read, so the weight is held."""
+    ROLLING_BACK = "RollingBack"
+    """Progressing=False: the candidate was taken back and the data plane is being told."""
+    PROMOTING = "Promoting"
+    """Progressing=True: the candidate passed its last stage and becomes stable."""
+    SUPERSEDED = "Superseded"
+    """Progressing=False: a newer artifact replaced the candidate."""
+    CANCELLED = "Cancelled"
+    """Progressing=False: the spec went back to the stable artifact."""
+    IDLE = "Idle"
+    """Progressing=False: there is nothing to deliver."""
+
+    INITIALISED = "Initialised"
+    """Healthy=True: the first artifact became stable at once."""
+    PROMOTED = "Promoted"
+    """Healthy=True: the latest artifact passed every stage."""
+    ROLLED_BACK = "RolledBack"
+    """Healthy=False: the latest artifact was taken back; stable serves."""
+    IN_PROGRESS = "InProgress"
+    """Healthy=Unknown: the latest artifact is still being delivered."""
+
+    ANALYSIS_FAILED = "AnalysisFailed"
+    """lastRollback: a metric showed that the candidate is worse than stable."""
+
+
+class Verdict(StrEnum):
+    """What one metric says about the candidate."""
+
+    PASS = "Pass"  # noqa: S105  not a password
+    """Fresh and sufficient evidence, and none of harm."""
+    FAIL = "Fail"
+    """The evidence of harm reached the threshold."""
+    INSUFFICIENT = "Insufficient"
+    """Fresh, but too little to say anything."""
+    ERROR = "Error"
+    """The evidence could not be read, or is not fit to decide on."""
+
+
+class State(StrEnum):
+    """One word for people, derived from everything else; shown by ``kubectl get``."""
+
+    STABLE = "Stable"
+    """The wanted artifact is stable."""
+    PENDING = "Pending"
+    """Nothing has been decided yet."""
+    PREPARING = "Preparing"
+    """A candidate was accepted and serves nobody yet."""
+    PROGRESSING = "Progressing"
+    """The candidate serves a stage."""
+    BAKING = "Baking"
+    """The candidate serves everyone and is still watched."""
+    BLIND = "Blind"
+    """The evidence cannot be read; the weight is held."""
+    ROLLED_BACK = "RolledBack"
+    """The wanted artifact was taken back; stable serves."""
+    REJECTED = "Rejected"
+    """The spec was not accepted; what served before still serves."""

@@ -1,0 +1,143 @@
+"""What the controller reports about an AgentRollout, and the state it goes on with after a restart."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from controller.api.delivery import Analysis, Stage
+from controller.api.model import Model
+from controller.api.quantities import Share, Time
+from controller.api.reasons import ConditionType, Reason, State, Verdict
+
+
+class Condition(Model):
+    """A Kubernetes condition."""
+
+    type: ConditionType
+    status: Annotated[str, Field(pattern="^(True|False|Unknown)$")]
+    reason: Reason
+    message: str = ""
+    last_transition_time: Time
+    observed_generation: int = 0
+
+
+class VersionRef(Model):
+    """One artifact and the AgentRevision that keeps it."""
+
+    revision: str
+    artifact_id: str
+
+
+class CandidateRef(VersionRef):
+    """The artifact on its way."""
+
+    attempt: int = Field(default=1, description="Counts the explicit tries of this artifact.")
+
+
+class StageStatus(Model):
+    """The stage the candidate is in."""
+
+    index: int = Field(description="Position in the frozen list of stages, from 0.")
+    name: str = ""
+    title: str = Field(default="", description="The stage in a word, such as internal or 10%.")
+    weight: Share = Field(default=0, description="The candidate's share of the stage's requests.")
+    entered_at: Time
+    programmed_at: Time | None = Field(
+        default=None, description="When the data plane acknowledged the stage's split; evidence counts from here."
+    )
+    requests: int = Field(default=0, description="The candidate's requests counted in this stage.")
+
+
+class Frozen(Model):
+    """The delivery as it was when the candidate was accepted; edits of the spec apply to the next attempt."""
+
+    stages: list[Stage]
+    analysis: Analysis
+
+
+class Counts(Model):
+    """Bad events among all events, summed over the counted intervals of a stage."""
+
+    bad: int = 0
+    total: int = 0
+
+
+class MetricStatus(Model):
+    """What one metric says, with its numbers."""
+
+    name: str
+    verdict: Verdict
+    candidate: Counts = Field(default_factory=Counts)
+    baseline: Counts = Field(default_factory=Counts)
+    evidence: float = Field(default=1.0, description="E-value of the harm test.")
+    threshold: float = Field(default=0.0, description="The e-value at which this metric fails.")
+    message: str = ""
+
+
+class MetricEvidence(Model):
+    """The state of one metric's test, enough to go on after a restart."""
+
+    name: str
+    tests: Annotated[list[Annotated[str, Field(max_length=512)]], Field(max_length=4)] = Field(
+        default_factory=list, description="State of each averaged test; opaque, versioned."
+    )
+    edges: Annotated[list[float], Field(max_length=4)] = Field(
+        default_factory=list, description="Fixed histogram edges in milliseconds, for latency."
+    )
+    reference: list[Counts] = Field(
+        default_factory=list,
+        max_length=4,
+        description="Baseline counts of the last stage that had one; at 100% they stand in for it.",
+    )
+
+
+class Evidence(Model):
+    """Where counting stands; an interval at or before ``countedUntil`` is never counted again."""
+
+    evaluated_at: Time | None = None
+    counted_until: Time | None = None
+    problem: str = Field(default="", description="Why the evidence could not be read at the last evaluation.")
+    metrics: list[MetricEvidence] = Field(default_factory=list, max_length=16)
+
+
+class RollbackRecord(Model):
+    """Why an artifact was taken back."""
+
+    artifact_id: str
+    reason: Reason
+    metric: str = ""
+    message: str = ""
+    at: Time
+    stage: str = ""
+
+
+class RolloutStatus(Model):
+    """Status of an AgentRollout."""
+
+    observed_generation: int = 0
+    state: State = State.PENDING
+    verdict: Verdict | None = Field(default=None, description="The worst verdict of all metrics.")
+    stable: VersionRef | None = None
+    candidate: CandidateRef | None = None
+    stage: StageStatus | None = None
+    weight: Share = Field(default=0, description="The candidate's wanted share of everyone outside the audiences.")
+    programmed: Share | None = Field(default=None, description="The share that the data plane acknowledged.")
+    frozen: Frozen | None = None
+    analysis: list[MetricStatus] = Field(default_factory=list, max_length=16)
+    evidence: Evidence | None = None
+    last_rollback: RollbackRecord | None = None
+    rolled_back: Annotated[list[str], Field(max_length=100)] = Field(
+        default_factory=list,
+        description="Artifact IDs that were taken back and are not tried again, newest last.",
+    )
+    conditions: list[Condition] = Field(
+        default_factory=list,
+        max_length=8,
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+    )
+
+    def condition(self, kind: ConditionType) -> Condition | None:
+        """The condition of this type, if it was ever set."""
+        return next((c for c in self.conditions if c.type is kind), None)

@@ -1,0 +1,151 @@
+"""Anytime-valid evidence of harm from interval counts.
+
+In one interval the candidate had ``s_c`` bad events among ``n_c`` and the baseline ``s_b`` among ``n_b``. Given the
+sum of bad events K, the candidate's number follows Fisher's noncentral hypergeometric distribution (FNCH) with the
+odds ratio of the two versions, whatever rate both drift through together. The likelihood ratio of "ω times worse"
+against "tolerated" has expectation 1 when the version is just tolerable, so products over intervals are e-processes
+and may be looked at as often as one likes (Ville's inequality; see Grünwald, de Heide & Koolen, "Safe Testing").
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import betaincinv, gammaln, logsumexp
+
+ODDS_RATIOS = (1.5, 2.0, 3.0, 5.0, 8.0, 20.0, 100.0)
+"""How much worse a version may be; the large ones find a version that simply breaks."""
+
+HORIZON = 240
+"""Start times are weighted as if about this many intervals were ahead; nothing ends when they are over."""
+
+FIRST_WEIGHT = 0.5
+"""Share of the evidence that bets on a fault from the first interval on."""
+
+REFERENCE_CONFIDENCE = 0.99
+"""One-sided confidence of the upper bound on a finished baseline's rate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """Bad events and totals of candidate and baseline in one interval; all are counts."""
+
+    candidate_bad: int
+    candidate_total: int
+    baseline_bad: int
+    baseline_total: int
+
+
+def log_e_value(interval: Interval, odds_ratio: float, tolerated: float = 1.0) -> float:
+    """Natural logarithm of FNCH(s_c; ω) / FNCH(s_c; ρ0).
+
+    Golden: 5 of 100 against 10 of 1000 with ω = 2, ρ0 = 1 gives e = 8.733503205859948.
+    """
+    bad = interval.candidate_bad + interval.baseline_bad
+    low = max(0, bad - interval.baseline_total)
+    high = min(bad, interval.candidate_total)
+    if low >= high:
+        return 0.0
+    x = np.arange(low, high + 1, dtype=float)
+    log_ways = _log_choose(interval.candidate_total, x) + _log_choose(interval.baseline_total, bad - x)
+    against = math.log(tolerated)
+    shift = math.log(odds_ratio) - against
+    log_norm = logsumexp(log_ways + x * (shift + against)) - logsumexp(log_ways + x * against)
+    return float(interval.candidate_bad * shift - log_norm)
+
+
+def log_e_value_against_reference(bad: int, total: int, odds_ratio: float, reference: float) -> float:
+    """Natural logarithm of the binomial likelihood ratio against a fixed rate, when nobody is left to compare with.
+
+    Args:
+        bad: Bad events of the candidate in the interval.
+        total: All events of the candidate in the interval.
+        odds_ratio: How much worse the alternative is, as a ratio of odds.
+        reference: The tolerated rate, strictly between 0 and 1.
+    """
+    worse = odds_ratio * reference / (1 - reference + odds_ratio * reference)
+    return bad * math.log(worse / reference) + (total - bad) * math.log((1 - worse) / (1 - reference))
+
+
+def upper_rate(bad: int, total: int) -> float:
+    """Upper 99 % confidence bound on a rate (Clopper & Pearson 1934), kept strictly between 0 and 1."""
+    bound = 1.0 if bad >= total else float(betaincinv(bad + 1, total - bad, REFERENCE_CONFIDENCE))
+    return min(max(bound, 1e-9), 1 - 1e-9)
+
+
+def _log_choose(n: int, k: np.ndarray[tuple[int], np.dtype[np.float64]]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    result: np.ndarray[tuple[int], np.dtype[np.float64]] = gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class HarmTest:
+    """The start-time mixture, as the few numbers that go on after a restart.
+
+    With start weights w_1 = ½ and w_t = (1 − Σ_{j<t} w_j)/240, fixed in advance,
+
+        R_t(ω) = (R_{t−1}(ω) + w_t) · e_t(ω)         E_t = mean_ω R_t(ω) + (1 − Σ_{j≤t} w_j)
+
+    so that a fault that begins after an hour of health is not held back by that hour.
+
+    Attributes:
+        intervals: t, the number of intervals counted so far.
+        log_evidence: log R_t(ω) for each of ``ODDS_RATIOS``; −inf before the first interval.
+    """
+
+    intervals: int = 0
+    log_evidence: tuple[float, ...] = (-math.inf,) * len(ODDS_RATIOS)
+
+    def after(self, log_e_values: tuple[float, ...], clustering: float) -> HarmTest:
+        """The state after one more interval.
+
+        Args:
+            log_e_values: log e_t(ω) for each of ``ODDS_RATIOS``.
+            clustering: φ ≥ 1; the likelihood ratio is tempered to its 1/φ-th power.
+        """
+        start = math.log(_start_weight(self.intervals + 1))
+        return HarmTest(
+            self.intervals + 1,
+            tuple(
+                float(np.logaddexp(log_r, start)) + log_e / clustering
+                for log_r, log_e in zip(self.log_evidence, log_e_values, strict=True)
+            ),
+        )
+
+    @property
+    def e_value(self) -> float:
+        """E_t; at least 1/α happens with probability at most α while the candidate is no worse than tolerated."""
+        waiting = _unstarted_weight(self.intervals)
+        log_mean = float(logsumexp(self.log_evidence)) - math.log(len(ODDS_RATIOS))
+        return math.exp(min(log_mean, 700.0)) + waiting
+
+    def encode(self) -> str:
+        """One line of text; ``decode`` reads it back."""
+        return " ".join(["v1", str(self.intervals), *(f"{value:.9g}" for value in self.log_evidence)])
+
+    @classmethod
+    def decode(cls, text: str) -> HarmTest:
+        """The state written by ``encode``.
+
+        Raises:
+            ValueError: If the text is not such a state.
+        """
+        version, _, rest = text.partition(" ")
+        intervals, *values = rest.split()
+        if version != "v1" or len(values) != len(ODDS_RATIOS):
+            raise ValueError(f"unknown evidence state {text!r}")
+        return cls(int(intervals), tuple(float(value) for value in values))
+
+
+def _unstarted_weight(intervals: int) -> float:
+    """1 − Σ_{j≤t} w_j."""
+    if intervals == 0:
+        return 1.0
+    return float((1 - FIRST_WEIGHT) * (1 - 1 / HORIZON) ** (intervals - 1))
+
+
+def _start_weight(interval: int) -> float:
+    """w_t for t = 1, 2, …."""
+    return FIRST_WEIGHT if interval == 1 else _unstarted_weight(interval - 1) / HORIZON
