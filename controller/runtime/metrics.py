@@ -1,0 +1,102 @@
+"""Metrics of the runtime, under the names that controller-runtime and client-go made standard."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_SHORT_TO_LONG_SECONDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+
+class RuntimeMetrics:
+    """All metrics of one runtime in one registry; make one per process.
+
+    Attributes:
+        reconcile_total: Reconciles by ``controller`` and ``result`` (success, requeue, requeue_after, error).
+        reconcile_errors: Reconciles that raised, by ``controller``.
+        reconcile_seconds: Duration of reconciles, by ``controller``.
+        max_concurrent: Number of workers, by ``controller``.
+        active_workers: Reconciles running now, by ``controller``.
+        depth: Keys waiting in the queue ``name``, without the delayed ones.
+        adds: Keys that entered the queue ``name``.
+        retries: Rate-limited adds to the queue ``name``.
+        queue_seconds: How long keys waited in the queue ``name``.
+        work_seconds: How long keys were worked on from the queue ``name``.
+        requests: Requests to the API server by ``code`` (``<error>`` without an answer), ``method`` and ``host``.
+        watch_restarts: Ended watches by ``resource`` and ``reason``.
+        store_objects: Objects in the store of ``resource``.
+        store_invalid: Objects of ``resource`` that cannot be understood and are kept out.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        controller, queue = ["controller"], ["name"]
+        self.reconcile_total = Counter(
+            "controller_runtime_reconcile_total",
+            "Reconciles per controller and result.",
+            [*controller, "result"],
+            registry=registry,
+        )
+        self.reconcile_errors = Counter(
+            "controller_runtime_reconcile_errors_total",
+            "Reconciles per controller that raised.",
+            controller,
+            registry=registry,
+        )
+        self.reconcile_seconds = Histogram(
+            "controller_runtime_reconcile_time_seconds",
+            "Duration of reconciles per controller.",
+            controller,
+            buckets=_SHORT_TO_LONG_SECONDS,
+            registry=registry,
+        )
+        self.max_concurrent = Gauge(
+            "controller_runtime_max_concurrent_reconciles",
+            "Workers per controller.",
+            controller,
+            registry=registry,
+        )
+        self.active_workers = Gauge(
+            "controller_runtime_active_workers",
+            "Reconciles running now per controller.",
+            controller,
+            registry=registry,
+        )
+        self.depth = Gauge("workqueue_depth", "Keys waiting in the queue.", queue, registry=registry)
+        self.adds = Counter("workqueue_adds_total", "Keys that entered the queue.", queue, registry=registry)
+        self.retries = Counter("workqueue_retries_total", "Rate-limited adds.", queue, registry=registry)
+        self.queue_seconds = Histogram(
+            "workqueue_queue_duration_seconds",
+            "How long keys waited in the queue.",
+            queue,
+            buckets=_SHORT_TO_LONG_SECONDS,
+            registry=registry,
+        )
+        self.work_seconds = Histogram(
+            "workqueue_work_duration_seconds",
+            "How long keys were worked on.",
+            queue,
+            buckets=_SHORT_TO_LONG_SECONDS,
+            registry=registry,
+        )
+        self.requests = Counter(
+            "rest_client_requests_total",
+            "Requests to the API server.",
+            ["code", "method", "host"],
+            registry=registry,
+        )
+        self.watch_restarts = Counter(
+            "agentrollout_watch_restarts_total", "Ended watches.", ["resource", "reason"], registry=registry
+        )
+        self.store_objects = Gauge(
+            "agentrollout_store_objects", "Objects in the store.", ["resource"], registry=registry
+        )
+        self.store_invalid = Gauge(
+            "agentrollout_store_invalid_objects",
+            "Objects that cannot be understood and are kept out of the store.",
+            ["resource"],
+            registry=registry,
+        )
+
+
+def private_metrics() -> RuntimeMetrics:
+    """Metrics that nobody reads, so that measuring needs no conditions where no registry is given."""
+    return RuntimeMetrics(CollectorRegistry())

@@ -1,0 +1,266 @@
+"""HTTP to the Kubernetes API: configuration, credentials, JSON, typed errors.
+
+The only module that imports the official ``kubernetes`` client. Of its asyncio part it uses the loading of
+configuration and one ApiClient per process; decoding is done here, since the client's own models cost many times the
+memory and time of plain JSON. aiohttp is what that ApiClient is built on and comes with it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Protocol
+
+import aiohttp
+import structlog
+from kubernetes.aio import config as kube_config
+from kubernetes.aio.client import ApiClient, Configuration
+
+from controller.runtime.errors import ApiError, Unavailable, error_from_status
+from controller.runtime.lines import LineSplitter
+from controller.runtime.metrics import RuntimeMetrics, private_metrics
+from controller.runtime.resource import RawObject
+
+_log = structlog.get_logger(__name__)
+
+_CONNECT_SECONDS = 10.0
+
+Query = Mapping[str, str]
+
+
+class Transport(Protocol):
+    """What `controller.runtime.client` needs of a connection to an API server."""
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Query | None = None,
+        body: RawObject | None = None,
+        content_type: str = "application/json",
+        timeout: float,
+    ) -> RawObject:
+        """The decoded answer of one request.
+
+        Raises:
+            ApiError: The typed refusal, or Unavailable after ``timeout`` seconds or on a broken connection.
+        """
+
+    def stream(self, path: str, *, query: Query, timeout: float) -> AsyncIterator[bytes]:
+        """The lines of an endless GET, for at most ``timeout`` seconds.
+
+        Raises:
+            ApiError: As for `request`; a stream that the server ends cleanly just ends.
+        """
+
+
+class KubernetesTransport:
+    """The connection of this process to one API server; make it with `connect`."""
+
+    def __init__(self, loader: ConfigurationLoader, client: ApiClient, metrics: RuntimeMetrics) -> None:
+        self._loader = loader
+        self._client = client
+        self._metrics = metrics
+
+    @classmethod
+    async def connect(
+        cls,
+        *,
+        kubeconfig: str | None = None,
+        context: str | None = None,
+        user_agent: str = "agentrollout",
+        metrics: RuntimeMetrics | None = None,
+    ) -> KubernetesTransport:
+        """Load configuration and credentials; nothing is sent yet.
+
+        Precedence: ``kubeconfig``, the environment's KUBECONFIG, the service account of the pod, ``~/.kube/config``.
+        A ``context`` always means a kubeconfig.
+
+        Raises:
+            ConfigurationError: There is no usable configuration; the message says what was tried.
+        """
+        loader = ConfigurationLoader(kubeconfig, context)
+        client = ApiClient(configuration=await loader.load())
+        client.user_agent = user_agent
+        return cls(loader, client, metrics or private_metrics())
+
+    @property
+    def host(self) -> str:
+        """URL of the API server."""
+        return str(self._client.configuration.host)
+
+    async def close(self) -> None:
+        """Close all connections; running requests fail with Unavailable."""
+        await self._client.close()  # type: ignore[no-untyped-call]  # the client is typed in places only
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Query | None = None,
+        body: RawObject | None = None,
+        content_type: str = "application/json",
+        timeout: float,
+    ) -> RawObject:
+        """See `Transport.request`."""
+        asked = f"{method} {path}"
+        deadline = aiohttp.ClientTimeout(total=timeout, sock_connect=_CONNECT_SECONDS)
+        with _network_errors(asked):
+            async with self._response(method, path, query or {}, body, content_type, deadline) as response:
+                return _decode(await response.read(), asked)
+
+    async def stream(self, path: str, *, query: Query, timeout: float) -> AsyncIterator[bytes]:
+        """See `Transport.stream`."""
+        deadline = aiohttp.ClientTimeout(total=timeout, sock_connect=_CONNECT_SECONDS)
+        splitter = LineSplitter()
+        with _network_errors(f"GET {path}"):
+            async with self._response("GET", path, query, None, "application/json", deadline) as response:
+                async for chunk in response.content.iter_any():
+                    for line in splitter.feed(chunk):
+                        yield line
+
+    @asynccontextmanager
+    async def _response(
+        self,
+        method: str,
+        path: str,
+        query: Query,
+        body: RawObject | None,
+        content_type: str,
+        timeout: aiohttp.ClientTimeout,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """A successful response, closed afterwards; after a 401 the credentials are read anew, once."""
+        response = await self._send(method, path, query, body, content_type, timeout)
+        if response.status == 401:
+            response.close()
+            await self._renew_credentials()
+            response = await self._send(method, path, query, body, content_type, timeout)
+        try:
+            if response.status >= 400:
+                raise await _refusal(response, f"{method} {path}")
+            yield response
+        finally:
+            # An unread rest would keep the connection from the pool; after a complete read this does nothing.
+            response.close()
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        query: Query,
+        body: RawObject | None,
+        content_type: str,
+        timeout: aiohttp.ClientTimeout,
+    ) -> aiohttp.ClientResponse:
+        request = await self._client.param_serialize(
+            method,
+            path,
+            query_params=list(query.items()),
+            header_params={"Accept": "application/json", "Content-Type": content_type},
+            body=body,
+            auth_settings=["BearerToken"],
+        )
+        # The client documents one number only, which would be one deadline for connecting and streaming alike. It hands
+        # the value to aiohttp unseen.
+        code = "<error>"
+        try:
+            answer = await self._client.call_api(*request, _request_timeout=timeout)
+            code = str(answer.status)
+        finally:
+            self._metrics.requests.labels(code=code, method=method, host=self.host).inc()
+        response: aiohttp.ClientResponse = answer.response
+        return response
+
+    async def _renew_credentials(self) -> None:
+        """Take over new tokens (a rotated token file, an expired exec credential) without losing connections."""
+        try:
+            fresh = await self._loader.load()
+        except ConfigurationError as error:
+            _log.warning("credentials_not_renewed", error=str(error))
+            return
+        self._client.configuration.api_key = fresh.api_key
+
+
+class ConfigurationError(Exception):
+    """No usable configuration for the Kubernetes API; the message says what was tried."""
+
+
+class ConfigurationLoader:
+    """Knows where this process finds its API server and credentials, and can read them again."""
+
+    def __init__(self, kubeconfig: str | None, context: str | None) -> None:
+        self._kubeconfig = kubeconfig or os.environ.get("KUBECONFIG") or None
+        self._context = context
+
+    async def load(self) -> Any:
+        """A fresh client configuration.
+
+        Raises:
+            ConfigurationError: There is none, or it cannot be used.
+        """
+        configuration = Configuration()
+        # Without these the client would retry by itself, hiding from the callers' backoff what the server said.
+        configuration.retries = None
+        configuration.client_go_retries = False
+        in_cluster = (
+            self._kubeconfig is None and self._context is None and "KUBERNETES_SERVICE_HOST" in os.environ
+        )
+        tried = (
+            "the pod's service account"
+            if in_cluster
+            else f"kubeconfig {self._kubeconfig or '~/.kube/config'}"
+        )
+        try:
+            if in_cluster:
+                kube_config.load_incluster_config(configuration)  # type: ignore[no-untyped-call]
+            else:
+                await kube_config.load_kube_config(  # type: ignore[no-untyped-call]
+                    config_file=self._kubeconfig,
+                    context=self._context,
+                    client_configuration=configuration,
+                    persist_config=False,
+                )
+        except (kube_config.ConfigException, OSError, ValueError) as error:
+            raise ConfigurationError(f"no usable Kubernetes configuration in {tried}: {error}") from error
+        return configuration
+
+
+@contextmanager
+def _network_errors(asked: str) -> Iterator[None]:
+    """Turn what aiohttp raises into Unavailable."""
+    try:
+        yield
+    except TimeoutError as error:
+        raise Unavailable(f"{asked}: no answer within the deadline", reason="Timeout") from error
+    except (aiohttp.ClientError, OSError) as error:
+        raise Unavailable(
+            f"{asked}: {str(error) or type(error).__name__}", reason="ConnectionFailed"
+        ) from error
+
+
+def _decode(content: bytes, asked: str) -> RawObject:
+    try:
+        decoded = json.loads(content)
+    except ValueError as error:
+        raise Unavailable(f"{asked}: the answer is not JSON: {content[:100]!r}", reason="NotJSON") from error
+    if not isinstance(decoded, dict):
+        raise Unavailable(f"{asked}: the answer is not a JSON object", reason="NotJSON")
+    return decoded
+
+
+async def _refusal(response: aiohttp.ClientResponse, asked: str) -> ApiError:
+    content = await response.read()
+    try:
+        status = json.loads(content)
+    except ValueError:
+        # Proxies and overloaded servers answer in plain text.
+        status = {"message": content[:300].decode(errors="replace").strip()}
+    if not isinstance(status, dict):
+        status = {}
+    retry_after = response.headers.get("Retry-After", "")
+    seconds = float(retry_after) if retry_after.isdecimal() else None
+    return error_from_status(response.status, status, request=asked, retry_after=seconds)
