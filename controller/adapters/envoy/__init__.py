@@ -1,0 +1,1 @@
+"""The Envoy router: traffic tables become xDS resources that Envoys take and acknowledge."""

@@ -1,0 +1,89 @@
+"""One Envoy cluster per version that is served."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Any
+
+from envoy.config.cluster.v3 import cluster_pb2
+from envoy.extensions.transport_sockets.tls.v3 import tls_pb2
+from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
+
+from controller.adapters.envoy.naming import cluster_name
+from controller.adapters.envoy.options import RouterOptions
+from controller.adapters.envoy.resources import Resource, pack, resource
+from controller.core.traffic import Backend, TrafficTable
+
+_HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+
+
+def clusters(table: TrafficTable, options: RouterOptions) -> tuple[Resource, ...]:
+    """The clusters that the routes of ``table`` refer to.
+
+    Audience stages have clusters of their own for both arms, so that internal users are compared with internal
+    users. A promoted candidate keeps its cluster as stable: same name, same content, no new connections.
+    """
+    backends = [table.stable] if table.candidate is None else [table.candidate, table.stable]
+    arms = [(backend, False) for backend in backends]
+    if table.candidate is not None and table.audiences:
+        arms += [(backend, True) for backend in backends]
+    return tuple(
+        _cluster(cluster_name(table.key, arm.revision, audience), arm, options) for arm, audience in arms
+    )
+
+
+def is_ip(host: str) -> bool:
+    """Whether ``host`` needs no DNS."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _cluster(name: str, backend: Backend, options: RouterOptions) -> Resource:
+    address = {"socket_address": {"address": backend.host, "port_value": backend.port}}
+    thresholds = {
+        "max_connections": {"value": options.max_connections},
+        "max_pending_requests": {"value": options.max_pending},
+        "max_requests": {"value": options.max_requests},
+        "max_retries": {"value": 0},
+    }
+    # No outlier detection: a version is often one address, and ejecting it would hide the very errors that decide.
+    cluster = cluster_pb2.Cluster(
+        name=name,
+        type=cluster_pb2.Cluster.STATIC if is_ip(backend.host) else cluster_pb2.Cluster.STRICT_DNS,
+        dns_lookup_family=cluster_pb2.Cluster.V4_PREFERRED,
+        connect_timeout=options.connect_timeout,
+        circuit_breakers={"thresholds": [thresholds]},
+        load_assignment={
+            "cluster_name": name,
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}],
+        },
+    )
+    cluster.typed_extension_protocol_options[_HTTP_OPTIONS].CopyFrom(pack(_protocol(backend)))
+    if backend.tls:
+        cluster.transport_socket.name = "envoy.transport_sockets.tls"
+        cluster.transport_socket.typed_config.CopyFrom(pack(_tls(backend, options)))
+    return resource(name, cluster)
+
+
+def _protocol(backend: Backend) -> Any:
+    """ALPN chooses between HTTP/1.1 and HTTP/2 where there is TLS; without it HTTP/1.1 is what every agent speaks."""
+    message = http_protocol_options_pb2.HttpProtocolOptions()
+    if backend.tls:
+        message.auto_config.SetInParent()
+    else:
+        message.explicit_http_config.http_protocol_options.SetInParent()
+    return message
+
+
+def _tls(backend: Backend, options: RouterOptions) -> Any:
+    """Verified against the bundle *and* the host: a certificate for another name must not pass."""
+    kind = "IP_ADDRESS" if is_ip(backend.host) else "DNS"
+    san = {"san_type": kind, "matcher": {"exact": backend.host}}
+    validation = {"trusted_ca": {"filename": options.ca_file}, "match_typed_subject_alt_names": [san]}
+    context = tls_pb2.UpstreamTlsContext(common_tls_context={"validation_context": validation})
+    if kind == "DNS":
+        context.sni = backend.host
+    return context

@@ -1,0 +1,86 @@
+"""The one listener: takes user traffic, cleans its headers and finds the rollout by host."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from envoy.config.listener.v3 import listener_pb2
+from envoy.extensions.filters.http.router.v3 import router_pb2
+from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
+from envoy.extensions.http.early_header_mutation.header_mutation.v3 import header_mutation_pb2
+
+from controller.adapters.envoy.options import RouterOptions
+from controller.adapters.envoy.resources import Bundle, pack, resource
+
+LISTENER_NAME = "agentrollout"
+
+_BUFFER_BYTES = 65_536
+
+_ADS = {"ads": {}, "resource_api_version": "V3"}
+
+_PRIVATE_PREFIXES = (
+    "x-agentrollout-",
+    # What lets a client change retries, timeouts or the name that its request is counted under.
+    "x-envoy-retry-",
+    "x-envoy-retriable-",
+    "x-envoy-max-retries",
+    "x-envoy-hedge-",
+    "x-envoy-upstream-",
+)
+
+
+def listener(options: RouterOptions) -> Bundle:
+    """The listener, which depends on the options alone: no rollout ever changes it."""
+    address = {"socket_address": {"address": options.listen_address, "port_value": options.listen_port}}
+    manager = {
+        "name": "envoy.filters.network.http_connection_manager",
+        "typed_config": pack(_manager(options)),
+    }
+    message = listener_pb2.Listener(
+        name=LISTENER_NAME,
+        address=address,
+        per_connection_buffer_limit_bytes={"value": _BUFFER_BYTES},
+        filter_chains=[{"filters": [manager]}],
+    )
+    return Bundle(LISTENER_NAME, (resource(LISTENER_NAME, message),))
+
+
+def _manager(options: RouterOptions) -> Any:
+    scoped = {
+        "name": LISTENER_NAME,
+        "scope_key_builder": {
+            "fragments": [
+                {"header_value_extractor": {"name": ":authority", "element_separator": ":", "index": 0}}
+            ]
+        },
+        "rds_config_source": _ADS,
+        "scoped_rds": {"scoped_rds_config_source": _ADS},
+    }
+    return http_connection_manager_pb2.HttpConnectionManager(
+        stat_prefix=LISTENER_NAME,
+        scoped_routes=scoped,
+        http_filters=[{"name": "envoy.filters.http.router", "typed_config": pack(router_pb2.Router())}],
+        use_remote_address={"value": True},
+        xff_num_trusted_hops=options.trusted_hops,
+        normalize_path={"value": True},
+        server_header_transformation="PASS_THROUGH",
+        stream_idle_timeout=options.idle_timeout,
+        upgrade_configs=[{"upgrade_type": "websocket"}],
+        early_header_mutation_extensions=[_strip_private_headers()],
+        local_reply_config={"mappers": [_no_rollout_reply()]},
+    )
+
+
+def _strip_private_headers() -> dict[str, Any]:
+    removals = [
+        {"remove_on_match": {"key_matcher": {"prefix": prefix, "ignore_case": True}}}
+        for prefix in _PRIVATE_PREFIXES
+    ]
+    mutation = header_mutation_pb2.HeaderMutation(mutations=removals)
+    return {"name": "envoy.http.early_header_mutation.header_mutation", "typed_config": pack(mutation)}
+
+
+def _no_rollout_reply() -> dict[str, Any]:
+    """Envoy's own 404 has an empty body; a person should learn from it what is missing."""
+    body = {"inline_string": "agentrollout: no rollout serves this host\n"}
+    return {"filter": {"response_flag_filter": {"flags": ["NR"]}}, "body": body}

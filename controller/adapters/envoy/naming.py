@@ -1,0 +1,39 @@
+"""Names of Envoy resources, and therefore the values of the ``envoy_cluster_name`` label in Prometheus.
+
+Every resource of a rollout starts with the rollout's ``owner`` prefix, so that a name alone tells whose it is.
+"""
+
+from __future__ import annotations
+
+AUDIENCE_SUFFIX = "~audience"
+"""Marks the clusters that serve audience stages; ``~`` cannot occur in a Kubernetes name."""
+
+
+def owner_name(key: str) -> str:
+    """The prefix of all resources of the rollout ``namespace/name``, also the name of its route configuration.
+
+    Envoy ends the cluster part of a stat name at the first dot, which would cut the Prometheus label short. ``_``
+    cannot occur in a Kubernetes name, so the replacement never makes two rollouts the same.
+    """
+    return key.replace(".", "_")
+
+
+def cluster_name(key: str, revision: str, audience: bool = False) -> str:
+    """The cluster, and ``envoy_cluster_name`` label, of one revision of the rollout ``namespace/name``.
+
+    Args:
+        key: ``namespace/name`` of the rollout.
+        revision: Name of the AgentRevision.
+        audience: Whether the cluster serves the audience stages instead of the general split.
+    """
+    return f"{owner_name(key)}/{owner_name(revision)}{AUDIENCE_SUFFIX if audience else ''}"
+
+
+def scope_name(key: str, host: str) -> str:
+    """The scoped route configuration that leads ``host`` to the rollout ``namespace/name``."""
+    return f"{owner_name(key)}/{host}"
+
+
+def owner_of(resource: str) -> str:
+    """The ``owner_name`` that the resource belongs to, read from its name."""
+    return "/".join(resource.split("/", 2)[:2])

@@ -1,0 +1,37 @@
+"""What an operator may choose about its Envoy routers; the defaults are what the documentation states."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class RouterOptions:
+    """Options shared by all rollouts.
+
+    Attributes:
+        listen_address: Where user traffic arrives.
+        listen_port: Port of user traffic.
+        trusted_hops: Number of proxies in front of Envoy whose ``x-forwarded-for`` entries are believed.
+        cookie: Cookie that stands in for the affinity header where a client sends none.
+        request_timeout: Limit for a whole answer; zero for none, because agents stream for minutes.
+        idle_timeout: Limit for a stream on which nothing moves.
+        connect_timeout: Limit for opening a connection to an agent.
+        max_connections: Circuit breaker: connections to one version.
+        max_pending: Circuit breaker: requests waiting for a connection to one version.
+        max_requests: Circuit breaker: requests in flight to one version.
+        ca_file: Bundle that agents' TLS certificates are verified with, a path on the router.
+    """
+
+    listen_address: str = "0.0.0.0"  # noqa: S104 - user traffic comes from everywhere
+    listen_port: int = 8080
+    trusted_hops: int = 0
+    cookie: str = "agentrollout-conversation"
+    request_timeout: timedelta = timedelta(0)
+    idle_timeout: timedelta = timedelta(seconds=300)
+    connect_timeout: timedelta = timedelta(seconds=2)
+    max_connections: int = 10_000
+    max_pending: int = 10_000
+    max_requests: int = 10_000
+    ca_file: str = "/etc/ssl/certs/ca-certificates.crt"

@@ -1,0 +1,69 @@
+"""An xDS resource as it is sent: packed, with a version that is the hash of its content."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+from google.protobuf.any_pb2 import Any as AnyMessage
+
+_PREFIX = "type.googleapis.com/"
+CLUSTER = f"{_PREFIX}envoy.config.cluster.v3.Cluster"
+LISTENER = f"{_PREFIX}envoy.config.listener.v3.Listener"
+SCOPE = f"{_PREFIX}envoy.config.route.v3.ScopedRouteConfiguration"
+ROUTE = f"{_PREFIX}envoy.config.route.v3.RouteConfiguration"
+
+SENDING_ORDER = (CLUSTER, LISTENER, SCOPE, ROUTE)
+"""What is referred to goes out before what refers to it."""
+
+WILDCARD_TYPES = frozenset({CLUSTER, LISTENER, SCOPE})
+"""Types of which Envoy takes all there are; routes it asks for by name, once a scope has named them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One packed resource.
+
+    Attributes:
+        type_url: xDS type.
+        name: Name, unique within the type.
+        version: Hash of the content, so that a restarted operator gives an unchanged resource the same version.
+        value: Serialised message.
+    """
+
+    type_url: str
+    name: str
+    version: str
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """All resources of one owner: a rollout, or the listener.
+
+    Attributes:
+        owner: Prefix of the names.
+        resources: In sending order.
+    """
+
+    owner: str
+    resources: tuple[Resource, ...]
+
+    def of_type(self, type_url: str) -> tuple[Resource, ...]:
+        """The resources of one xDS type."""
+        return tuple(resource for resource in self.resources if resource.type_url == type_url)
+
+
+def pack(message: Any) -> AnyMessage:
+    """``message`` as a protobuf Any whose bytes depend on the content alone."""
+    packed = AnyMessage()
+    packed.Pack(message, deterministic=True)
+    return packed
+
+
+def resource(name: str, message: Any) -> Resource:
+    """``message`` ready to be sent under ``name``."""
+    packed = pack(message)
+    version = hashlib.sha256(packed.value).hexdigest()[:16]
+    return Resource(packed.type_url, name, version, packed.value)

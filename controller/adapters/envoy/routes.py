@@ -1,0 +1,155 @@
+"""The split itself: routes whose weighted clusters are chosen by a hash of the conversation.
+
+The hash of a conversation falls on a fixed point of the ring ``0 … 1 000 000``. The candidate's arc always begins at 0
+and stable has the rest, so a larger weight keeps everyone who was in a smaller one: 1 % ⊂ 10 % ⊂ 50 %, exactly.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from envoy.config.route.v3 import route_components_pb2, route_pb2, scoped_route_pb2
+
+from controller.adapters.envoy.clusters import is_ip
+from controller.adapters.envoy.naming import cluster_name, owner_name, scope_name
+from controller.adapters.envoy.options import RouterOptions
+from controller.adapters.envoy.resources import Resource, resource
+from controller.core.traffic import WHOLE_PPM, AudienceSplit, Backend, TrafficTable
+
+ARTIFACT_HEADER = "x-agentrollout-artifact"
+"""Tells the agent which artifact it is answering as."""
+
+_ANYTHING: dict[str, Any] = {"safe_regex": {"regex": ".+"}}
+
+
+def scopes(table: TrafficTable) -> tuple[Resource, ...]:
+    """One scope per host name; each points to the rollout's one route configuration."""
+    return tuple(
+        resource(
+            name,
+            scoped_route_pb2.ScopedRouteConfiguration(
+                name=name,
+                route_configuration_name=owner_name(table.key),
+                key={"fragments": [{"string_key": host}]},
+            ),
+        )
+        for host, name in ((host, scope_name(table.key, host)) for host in table.hosts)
+    )
+
+
+def route_configuration(table: TrafficTable, options: RouterOptions) -> Resource:
+    """The route configuration of one rollout: audiences in their order, then everyone."""
+    if table.candidate is None:
+        routes = [_route("everyone", [], _arms(table, None, 0, audience=False), [], table, options)]
+    else:
+        routes = [
+            route
+            for index, audience in enumerate(table.audiences)
+            for route in _split(f"audience-{index}", table, options, audience)
+        ]
+        routes += _split("everyone", table, options, None)
+    name = owner_name(table.key)
+    # The scope has chosen by host already.
+    host = route_components_pb2.VirtualHost(name=name, domains=["*"], routes=routes)
+    return resource(name, route_pb2.RouteConfiguration(name=name, virtual_hosts=[host]))
+
+
+def _split(
+    label: str, table: TrafficTable, options: RouterOptions, audience: AudienceSplit | None
+) -> list[Any]:
+    """One route for each way in which a conversation can be recognised, most telling first.
+
+    Three routes instead of one list of hash policies: only so can each way have the artifact as salt (a cookie
+    policy has no rewrite) and the last one hand out the cookie, which Envoy cannot do inside a weighted choice.
+    """
+    assert table.candidate is not None  # noqa: S101 - the caller has looked
+    belongs: list[dict[str, Any]] = []
+    weight = table.weight_ppm
+    if audience is not None:
+        exact = "|".join(re.escape(value) for value in audience.values)
+        belongs = [{"name": audience.header, "string_match": {"safe_regex": {"regex": exact}}}]
+        weight = audience.weight_ppm
+    arms = _arms(table, table.candidate, weight, audience=audience is not None)
+    salt = table.candidate.artifact_id.replace("\\", "\\\\")
+    cookie = f"(?:.*;)?\\s*{re.escape(options.cookie)}=([^;]+).*"
+    ways: list[tuple[str, list[dict[str, Any]], list[dict[str, Any]]]] = [
+        (
+            "header",
+            [{"name": table.affinity_header, "string_match": _ANYTHING}],
+            [_hash_header(table.affinity_header, "^", f"{salt}|")],
+        ),
+        (
+            "cookie",
+            [{"name": "cookie", "string_match": {"safe_regex": {"regex": cookie}}}],
+            [_hash_header("cookie", f"^{cookie}$", f"{salt}|\\1")],
+        ),
+        (
+            "address",
+            [],
+            # Every request has an authority, so rewriting all of it puts a constant of the artifact into the hash.
+            [_hash_header(":authority", "^.*$", salt), {"connection_properties": {"source_ip": True}}],
+        ),
+    ]
+    routes = [
+        _route(f"{label}-{way}", belongs + match, arms, policy, table, options) for way, match, policy in ways
+    ]
+    value = f"{options.cookie}=%UNIQUE_ID%; Path=/; HttpOnly; SameSite=Lax"
+    routes[-1].response_headers_to_add.add(header={"key": "set-cookie", "value": value})
+    return routes
+
+
+def _hash_header(header: str, pattern: str, substitution: str) -> dict[str, Any]:
+    rewrite = {"pattern": {"regex": pattern}, "substitution": substitution}
+    return {"header": {"header_name": header, "regex_rewrite": rewrite}}
+
+
+def _arms(
+    table: TrafficTable, candidate: Backend | None, weight: int, *, audience: bool
+) -> list[dict[str, Any]]:
+    """Candidate first, stable last: the order is what nests the cohorts."""
+    arms = [(table.stable, WHOLE_PPM - weight)]
+    if candidate is not None:
+        arms.insert(0, (candidate, weight))
+    return [
+        _arm(cluster_name(table.key, backend.revision, audience), backend, share) for backend, share in arms
+    ]
+
+
+def _arm(cluster: str, backend: Backend, weight: int) -> dict[str, Any]:
+    artifact = {"key": ARTIFACT_HEADER, "value": backend.artifact_id}
+    arm: dict[str, Any] = {
+        "name": cluster,
+        "weight": {"value": weight},
+        "request_headers_to_add": [{"header": artifact, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}],
+    }
+    if backend.tls and not is_ip(backend.host):
+        # Behind TLS the name usually also selects the site; elsewhere agents see the host that users asked for.
+        arm["host_rewrite_literal"] = backend.host
+    return arm
+
+
+def _route(
+    name: str,
+    match: list[dict[str, Any]],
+    arms: list[dict[str, Any]],
+    hash_policy: list[dict[str, Any]],
+    table: TrafficTable,
+    options: RouterOptions,
+) -> Any:
+    """No retry policy, ever: a retry would be answered by the same version but counted as its second chance."""
+    weighted = {
+        "clusters": arms,
+        "use_hash_policy": {"value": bool(hash_policy)},
+        "runtime_key_prefix": f"agentrollout.{table.key.replace('/', '.')}",
+    }
+    return route_components_pb2.Route(
+        name=name,
+        match={"prefix": "/", "headers": match},
+        route={
+            "weighted_clusters": weighted,
+            "hash_policy": hash_policy,
+            "timeout": options.request_timeout,
+            "idle_timeout": options.idle_timeout,
+        },
+    )

@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from envoy.config.cluster.v3 import cluster_pb2
+from envoy.config.route.v3 import route_pb2, scoped_route_pb2
+
+from controller.adapters.envoy.naming import cluster_name, owner_name, owner_of
+from controller.adapters.envoy.options import RouterOptions
+from controller.adapters.envoy.resources import CLUSTER, ROUTE, SCOPE, Bundle
+from controller.adapters.envoy.snapshot import bundle, snapshot
+from controller.core.traffic import AudienceSplit, Backend, TrafficTable
+
+pytestmark = pytest.mark.unit
+
+STABLE = Backend("agent-1", "sha256:aaaa", "10.0.0.1", 8080)
+CANDIDATE = Backend("agent-2", "sha256:bbbb", "agent-2.shop.svc", 8080)
+INTERNAL = AudienceSplit("x-user-group", ("internal",), 1_000_000)
+TABLE = TrafficTable("shop/agent", ("a.example", "b.example"), "x-session-id", STABLE)
+SPLIT = replace(TABLE, candidate=CANDIDATE, weight_ppm=10_000)
+OPTIONS = RouterOptions()
+
+
+def routes(table: TrafficTable) -> list[Any]:
+    (resource,) = bundle(table, OPTIONS).of_type(ROUTE)
+    (host,) = route_pb2.RouteConfiguration.FromString(resource.value).virtual_hosts
+    return list(host.routes)
+
+
+def clusters(table: TrafficTable) -> dict[str, Any]:
+    return {
+        each.name: cluster_pb2.Cluster.FromString(each.value)
+        for each in bundle(table, OPTIONS).of_type(CLUSTER)
+    }
+
+
+def arms(route: Any) -> list[tuple[str, int]]:
+    return [(arm.name, arm.weight.value) for arm in route.route.weighted_clusters.clusters]
+
+
+def versions(built: Bundle) -> dict[tuple[str, str], str]:
+    return {(each.type_url, each.name): each.version for each in built.resources}
+
+
+def test_without_a_candidate_everyone_goes_to_stable_and_no_cookie_is_set() -> None:
+    (route,) = routes(TABLE)
+
+    assert arms(route) == [("shop/agent/agent-1", 1_000_000)]
+    assert not route.response_headers_to_add
+
+
+def test_the_candidate_comes_first_so_that_cohorts_nest() -> None:
+    for route in routes(SPLIT):
+        assert arms(route) == [("shop/agent/agent-2", 10_000), ("shop/agent/agent-1", 990_000)]
+        assert route.route.weighted_clusters.use_hash_policy.value
+
+
+def test_conversations_are_recognised_by_header_then_cookie_then_address() -> None:
+    by_header, by_cookie, by_address = routes(SPLIT)
+
+    assert [each.name for each in by_header.match.headers] == ["x-session-id"]
+    assert [each.name for each in by_cookie.match.headers] == ["cookie"]
+    assert not by_address.match.headers
+    assert by_address.response_headers_to_add[0].header.key == "set-cookie"
+
+
+def test_every_way_of_recognising_is_salted_with_the_candidate_artifact() -> None:
+    for route in routes(SPLIT):
+        policy = route.route.hash_policy[0].header
+        assert "sha256:bbbb" in policy.regex_rewrite.substitution
+
+
+def test_audiences_are_matched_first_and_have_clusters_of_their_own() -> None:
+    table = replace(SPLIT, audiences=(INTERNAL,))
+
+    found = routes(table)
+
+    assert [route.match.headers[0].name for route in found[:3]] == ["x-user-group"] * 3
+    assert arms(found[0]) == [("shop/agent/agent-2~audience", 1_000_000), ("shop/agent/agent-1~audience", 0)]
+    assert set(clusters(table)) == {
+        cluster_name("shop/agent", revision, audience)
+        for revision in ("agent-1", "agent-2")
+        for audience in (False, True)
+    }
+
+
+def test_the_values_of_an_audience_are_taken_literally() -> None:
+    table = replace(SPLIT, audiences=(replace(INTERNAL, values=("a.b", "c|d")),))
+
+    assert routes(table)[0].match.headers[0].string_match.safe_regex.regex == r"a\.b|c\|d"
+
+
+def test_each_version_is_told_which_artifact_it_is() -> None:
+    for arm in routes(SPLIT)[0].route.weighted_clusters.clusters:
+        (header,) = arm.request_headers_to_add
+        assert header.header.key == "x-agentrollout-artifact"
+        assert header.append_action == header.OVERWRITE_IF_EXISTS_OR_ADD
+
+
+def test_a_promoted_candidate_keeps_its_cluster_unchanged() -> None:
+    before = versions(bundle(SPLIT, OPTIONS))
+    after = versions(bundle(replace(TABLE, stable=CANDIDATE), OPTIONS))
+
+    assert before[CLUSTER, "shop/agent/agent-2"] == after[CLUSTER, "shop/agent/agent-2"]
+
+
+def test_another_weight_changes_the_route_configuration_only() -> None:
+    before = versions(bundle(SPLIT, OPTIONS))
+    after = versions(bundle(replace(SPLIT, weight_ppm=100_000), OPTIONS))
+
+    assert {name for name in after if before.get(name) != after[name]} == {(ROUTE, "shop/agent")}
+
+
+def test_each_host_leads_to_the_route_configuration_of_its_rollout() -> None:
+    found = [
+        scoped_route_pb2.ScopedRouteConfiguration.FromString(each.value)
+        for each in bundle(TABLE, OPTIONS).of_type(SCOPE)
+    ]
+
+    assert [(each.key.fragments[0].string_key, each.route_configuration_name) for each in found] == [
+        ("a.example", "shop/agent"),
+        ("b.example", "shop/agent"),
+    ]
+
+
+def test_only_names_need_dns() -> None:
+    found = clusters(SPLIT)
+
+    assert found["shop/agent/agent-1"].type == cluster_pb2.Cluster.STATIC
+    assert found["shop/agent/agent-2"].type == cluster_pb2.Cluster.STRICT_DNS
+
+
+def test_tls_is_verified_against_the_name_of_the_backend() -> None:
+    found = clusters(replace(TABLE, stable=replace(STABLE, host="agent.example", tls=True)))
+
+    socket = found["shop/agent/agent-1"].transport_socket
+    assert socket.name == "envoy.transport_sockets.tls"
+    assert b"agent.example" in socket.typed_config.value
+
+
+def test_dots_in_names_do_not_reach_the_prometheus_label() -> None:
+    assert cluster_name("shop/my.agent", "my.agent-1", audience=True) == "shop/my_agent/my_agent-1~audience"
+
+
+def test_the_owner_is_read_from_any_resource_name() -> None:
+    table = replace(SPLIT, key="shop/my.agent", audiences=(INTERNAL,))
+
+    owners = {owner_of(each.name) for each in bundle(table, OPTIONS).resources}
+
+    assert owners == {owner_name("shop/my.agent")}
+
+
+def test_a_snapshot_has_the_listener_and_every_rollout() -> None:
+    assert set(snapshot([TABLE, replace(TABLE, key="shop/other", hosts=("c.example",))], OPTIONS)) == {
+        "agentrollout",
+        "shop/agent",
+        "shop/other",
+    }
