@@ -18,7 +18,7 @@ def run_kubectl(kubectl: Path, kubeconfig: Path, args: Sequence[str], stdin: str
     Raises:
         DevkitError: when it fails or takes longer than two minutes, with its words.
     """
-    command = [
+    command: list[str | Path] = [
         kubectl,
         f"--kubeconfig={kubeconfig}",
         f"--cache-dir={kubeconfig.parent / 'kubectl-cache'}",

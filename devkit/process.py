@@ -203,7 +203,7 @@ class Process:
             connections = psutil.Process(self._pid).net_connections("tcp")
         except psutil.NoSuchProcess:
             return False
-        return any(c.status == psutil.CONN_LISTEN and c.laddr and c.laddr.port == port for c in connections)
+        return any(c.status == psutil.CONN_LISTEN and c.laddr.port == port for c in connections)
 
     def _wait(self, timeout: float) -> None:
         if self._guard is not None:

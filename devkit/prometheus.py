@@ -105,7 +105,7 @@ class Prometheus(Service):
 
     def _choose_ports(self) -> None:
         self._port = free_port()
-        command = [
+        command: list[str | Path] = [
             self._program,
             f"--config.file={self.directory / 'prometheus.yml'}",
             f"--storage.tsdb.path={self.directory / 'data'}",

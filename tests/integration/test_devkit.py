@@ -136,7 +136,7 @@ def test_an_envoy_without_its_xds_server_starts_but_is_not_live(envoy_factory: C
         wait_live=False,
     )
     assert not envoy.live
-    with pytest.raises(DevkitError, match="Waited 0.2 s for envoy to be ready"):
+    with pytest.raises(DevkitError, match=r"Waited 0\.2 s for envoy to be ready"):
         envoy.wait_live(timeout=0.2)
 
 
