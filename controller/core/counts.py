@@ -48,7 +48,13 @@ class Scrapes:
     @classmethod
     def of(cls, liveness: Iterable[Series]) -> Scrapes:
         """Scrape times from the liveness series of every process."""
-        return cls({series.instance: tuple(time for time, _ in series.samples) for series in liveness if series.samples})
+        return cls(
+            {
+                series.instance: tuple(time for time, _ in series.samples)
+                for series in liveness
+                if series.samples
+            }
+        )
 
     @property
     def gap_seconds(self) -> float | None:
@@ -97,7 +103,9 @@ def increment(series: Series, span: Span, scrapes: Scrapes) -> int:
     """
     usable = [(time, value) for time, value in series.samples if math.isfinite(value) and value >= 0]
     if series.samples and (not usable or usable[-1] != series.samples[-1]):
-        raise UnusableSamplesError(f"{series.labels.get('__name__')} of {series.instance[1]} is {series.samples[-1][1]}")
+        raise UnusableSamplesError(
+            f"{series.labels.get('__name__')} of {series.instance[1]} is {series.samples[-1][1]}"
+        )
     if usable:
         born_after = scrapes.before(series.instance, usable[0][0])
         if born_after is not None:

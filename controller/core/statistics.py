@@ -75,8 +75,12 @@ def upper_rate(bad: int, total: int) -> float:
     return min(max(bound, 1e-9), 1 - 1e-9)
 
 
-def _log_choose(n: int, k: np.ndarray[tuple[int], np.dtype[np.float64]]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    result: np.ndarray[tuple[int], np.dtype[np.float64]] = gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)
+def _log_choose(
+    n: int, k: np.ndarray[tuple[int], np.dtype[np.float64]]
+) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    result: np.ndarray[tuple[int], np.dtype[np.float64]] = (
+        gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)
+    )
     return result
 
 

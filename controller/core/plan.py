@@ -1,0 +1,104 @@
+"""``plan(snapshot, now)``: the one decision about one rollout.
+
+The evidence is folded in first; then an ordered chain of small rules is asked, and the first that answers decides.
+One plan makes at most one transition. Rules that take the candidate away stand before rules that look at anything
+else, so nothing can stand between a failed verdict and weight 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from controller.api.status import RolloutStatus
+from controller.core.assess import assess
+from controller.core.conclude import conclude
+from controller.core.outcome import Outcome, View
+from controller.core.rules.accept import accept
+from controller.core.rules.advance import advance
+from controller.core.rules.baseline import baseline
+from controller.core.rules.begin import begin
+from controller.core.rules.cancel import cancel
+from controller.core.rules.hold import hold
+from controller.core.rules.initialise import initialise
+from controller.core.rules.program import program
+from controller.core.rules.promote import promote
+from controller.core.rules.reject import reject
+from controller.core.rules.rollback import rollback
+from controller.core.rules.settled import settled
+from controller.core.rules.supersede import supersede
+from controller.core.snapshot import Snapshot
+from controller.core.stages import evaluation_due, table_of
+from controller.core.tally import Catalogue
+
+Rule = Callable[[View], Outcome | None]
+
+RULES: tuple[Rule, ...] = (
+    rollback,  # a failed verdict: nothing is asked before this
+    reject,  # the spec cannot be accepted: keep serving what serves
+    initialise,  # no stable version yet: the first artifact becomes it
+    cancel,  # the spec went back to stable
+    supersede,  # the spec wants another artifact than the candidate
+    settled,  # nothing to deliver, or it was taken back before
+    accept,  # a new artifact becomes the candidate, at weight 0
+    program,  # the wanted split is not acknowledged yet
+    baseline,  # latency edges are fixed before the candidate gets traffic
+    begin,  # first stage
+    hold,  # the stage is not over, or its evidence does not suffice
+    advance,  # next stage
+    promote,  # the last stage was passed
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be done.
+
+    Attributes:
+        rule: Name of the rule that decided.
+        status: The status to store.
+        cut: Whether users lose the candidate: the data plane is told before anything else.
+        create_revision: Whether the wanted artifact's AgentRevision is to be created first.
+        delete_revisions: Names of AgentRevisions beyond the history limit.
+        requeue_after: When to plan again if nothing happens before; None for never.
+    """
+
+    rule: str
+    status: RolloutStatus
+    cut: bool
+    create_revision: bool
+    delete_revisions: tuple[str, ...]
+    requeue_after: timedelta | None
+
+
+def plan(snapshot: Snapshot, catalogue: Catalogue, now: datetime) -> Plan:
+    """Decide about one rollout."""
+    assessed = assess(snapshot, catalogue, now)
+    view = View(snapshot, catalogue, assessed, now)
+    name, outcome = next((rule.__name__, outcome) for rule in RULES if (outcome := rule(view)) is not None)
+    status = conclude(view, outcome)
+    return Plan(
+        rule=name,
+        status=status,
+        cut=_is_cut(snapshot, status),
+        create_revision=outcome.create_revision,
+        delete_revisions=outcome.delete_revisions,
+        requeue_after=timedelta(0) if outcome.again else _next_evaluation(snapshot, status, now),
+    )
+
+
+def _is_cut(snapshot: Snapshot, status: RolloutStatus) -> bool:
+    """Whether the candidate that was served is served no more; becoming stable is no loss."""
+    rollout = snapshot.rollout
+    if rollout.status.candidate is None or status.candidate is not None:
+        return False
+    before = table_of(rollout, rollout.status, snapshot.revisions)
+    promoted = status.stable is not None and status.stable.artifact_id == rollout.status.candidate.artifact_id
+    return not promoted and before is not None and before.serves_candidate
+
+
+def _next_evaluation(snapshot: Snapshot, status: RolloutStatus, now: datetime) -> timedelta | None:
+    after = replace(snapshot, rollout=snapshot.rollout.model_copy(update={"status": status}))
+    due = evaluation_due(status, after.stages, after.analysis.interval)
+    return max(due - now, timedelta(0)) if due else None

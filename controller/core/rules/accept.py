@@ -1,0 +1,26 @@
+"""A new artifact becomes the candidate, at weight 0."""
+
+from __future__ import annotations
+
+from controller.api.reasons import Reason
+from controller.api.status import CandidateRef, Frozen
+from controller.core.outcome import Outcome, Report, View
+
+
+def accept(view: View) -> Outcome | None:
+    """No candidate yet -> the wanted artifact becomes it; stages and analysis are frozen for this attempt."""
+    if view.status.candidate is not None:
+        return None
+    spec = view.snapshot.rollout.spec
+    candidate = CandidateRef(revision=view.wanted_revision, artifact_id=view.wanted)
+    status = view.without_candidate().model_copy(
+        update={"candidate": candidate, "frozen": Frozen(stages=spec.stages, analysis=spec.analysis)}
+    )
+    text = f"{candidate.revision} is the new candidate"
+    return Outcome(
+        status,
+        progressing=Report("True", Reason.NEW_ARTIFACT, text),
+        healthy=Report("Unknown", Reason.IN_PROGRESS, f"{candidate.revision} is being delivered"),
+        create_revision=True,
+        again=True,
+    )

@@ -1,0 +1,103 @@
+"""Everything a decision about one rollout needs, gathered before it is made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from controller.api.delivery import Analysis, Stage
+from controller.api.reasons import Reason
+from controller.api.rollout import AgentRollout
+from controller.core.counts import Series
+from controller.core.traffic import Backend, Programmed
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What keeps a spec from being accepted; the message names the field and the way out."""
+
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """An AgentRevision, reduced to what decisions use.
+
+    Attributes:
+        name: Object name.
+        artifact_id: The artifact it keeps.
+        backend: Where the artifact is served.
+        created: Creation order; larger is newer.
+    """
+
+    name: str
+    artifact_id: str
+    backend: Backend
+    created: float
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """The answer of the metric source at one evaluation.
+
+    Attributes:
+        series: Raw samples of every counter that the metrics read, and of the liveness series.
+        problem: Why there is no usable answer; empty if there is.
+    """
+
+    series: tuple[Series, ...] = ()
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Latch:
+    """A cut that was pushed to the data plane and is not stored in status yet.
+
+    Attributes:
+        artifact_id: The artifact that was cut.
+        attempt: Its attempt.
+        metric: The metric that failed.
+        message: The verdict's words.
+    """
+
+    artifact_id: str
+    attempt: int
+    metric: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One rollout as seen at one instant.
+
+    Attributes:
+        rollout: Spec and status, from the same resourceVersion.
+        artifact_id: The artifact that the spec wants; empty if a problem kept it from being hashed.
+        wanted_backend: Where that artifact is served; None if a problem kept it from being known.
+        problem: What keeps the spec from being accepted.
+        revisions: The rollout's AgentRevisions.
+        programmed: What the data plane acknowledged.
+        samples: The metric source's answer; None when no evaluation was due.
+        latch: A cut that status does not show yet.
+    """
+
+    rollout: AgentRollout
+    artifact_id: str
+    wanted_backend: Backend | None
+    problem: Problem | None
+    revisions: tuple[Revision, ...]
+    programmed: Programmed
+    samples: Samples | None = None
+    latch: Latch | None = None
+
+    @property
+    def stages(self) -> list[Stage]:
+        """The stages in force: frozen when the candidate was accepted."""
+        frozen = self.rollout.status.frozen
+        return frozen.stages if frozen else self.rollout.spec.stages
+
+    @property
+    def analysis(self) -> Analysis:
+        """The analysis in force: frozen when the candidate was accepted."""
+        frozen = self.rollout.status.frozen
+        return frozen.analysis if frozen else self.rollout.spec.analysis

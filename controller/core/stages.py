@@ -1,0 +1,119 @@
+"""What a stage means for traffic and evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from controller.api.delivery import WHOLE_PPM, Stage
+from controller.api.quantities import format_percent
+from controller.api.rollout import AgentRollout
+from controller.api.status import RolloutStatus
+from controller.core.snapshot import Revision
+from controller.core.traffic import AudienceSplit, Backend, TrafficTable
+
+LONG_AGO = datetime.min.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One side of the comparison: a revision's general traffic, or its traffic from the stage's audience."""
+
+    revision: str
+    audience: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Arms:
+    """Who is compared with whom; no baseline when everyone is on the candidate."""
+
+    candidate: Arm
+    baseline: Arm | None
+
+
+def title(stage: Stage) -> str:
+    """The stage in a word or two, such as ``internal`` or ``10%``."""
+    return stage.name or ("audience " if stage.audience else "") + format_percent(stage.weight_ppm)
+
+
+def general_weight_ppm(stages: list[Stage], index: int) -> int:
+    """The candidate's share of everyone outside the audiences in this stage; an audience stage keeps what was."""
+    return max((s.weight_ppm for s in stages[: index + 1] if s.audience is None), default=0)
+
+
+def audience_splits(stages: list[Stage], index: int) -> tuple[AudienceSplit, ...]:
+    """The audiences of this stage and of those before it: a passed audience keeps at least its weight."""
+    general = general_weight_ppm(stages, index)
+    return tuple(
+        AudienceSplit(s.audience.header, tuple(s.audience.values), max(s.weight_ppm, general))
+        for s in stages[: index + 1]
+        if s.audience is not None
+    )
+
+
+def arms(status: RolloutStatus, stages: list[Stage]) -> Arms | None:
+    """Who is compared in the current stage; None before the first."""
+    if not (status.stable and status.candidate and status.stage):
+        return None
+    stage = stages[status.stage.index]
+    audience, everyone = stage.audience is not None, stage.weight_ppm == WHOLE_PPM
+    baseline = Arm(status.stable.revision, audience=audience and not everyone)
+    return Arms(
+        candidate=Arm(status.candidate.revision, audience),
+        baseline=None if everyone and not audience else baseline,
+    )
+
+
+def table_of(
+    rollout: AgentRollout, status: RolloutStatus, revisions: Iterable[Revision]
+) -> TrafficTable | None:
+    """The traffic that a status asks for; None while a revision that it names is not known."""
+    backends: dict[str, Backend] = {revision.name: revision.backend for revision in revisions}
+    if status.stable is None or status.stable.revision not in backends:
+        return None
+    table = TrafficTable(
+        key=rollout.metadata.key,
+        hosts=tuple(rollout.spec.traffic.envoy.hosts),
+        affinity_header=rollout.spec.traffic.affinity.header,
+        stable=backends[status.stable.revision],
+    )
+    if status.candidate is None:
+        return table
+    if status.candidate.revision not in backends:
+        return None
+    stages = status.frozen.stages if status.frozen else rollout.spec.stages
+    return TrafficTable(
+        key=table.key,
+        hosts=table.hosts,
+        affinity_header=table.affinity_header,
+        stable=table.stable,
+        candidate=backends[status.candidate.revision],
+        weight_ppm=status.weight if status.stage else 0,
+        audiences=audience_splits(stages, status.stage.index) if status.stage else (),
+        attempt=status.candidate.attempt,
+    )
+
+
+def stage_end(status: RolloutStatus, stages: list[Stage]) -> datetime | None:
+    """When the current stage's minDuration is over; None while its split is not acknowledged."""
+    if status.stage is None or status.stage.programmed_at is None:
+        return None
+    return status.stage.programmed_at + stages[status.stage.index].min_duration
+
+
+def evaluation_due(status: RolloutStatus, stages: list[Stage], interval: timedelta) -> datetime | None:
+    """When evidence is to be read next; None while no candidate waits for any.
+
+    Besides every interval it is read at the very end of a stage, so that a short stage does not wait for a tick.
+    """
+    if status.candidate is None:
+        return None
+    evaluated = (status.evidence and status.evidence.evaluated_at) or LONG_AGO
+    if status.stage is None:
+        return evaluated + interval if evaluated > LONG_AGO else LONG_AGO
+    if status.stage.programmed_at is None:
+        return None
+    last = max(evaluated, status.stage.programmed_at)
+    end = stage_end(status, stages)
+    return end if end is not None and last < end < last + interval else last + interval

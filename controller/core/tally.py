@@ -1,0 +1,106 @@
+"""Bad events and totals of one arm, from the router's counters."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from controller.api.delivery import MetricName
+from controller.api.status import Counts
+from controller.core.catalogue import CounterTerm, LatencyDefinition, MetricDefinition
+from controller.core.counts import Scrapes, Series, Span, increment
+from controller.core.stages import Arm
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """Which series of the router say what.
+
+    Attributes:
+        liveness: Name of a series that every router process always has.
+        label: The label that tells whose traffic a series counts.
+        value: That label's value for (rollout key, revision, audience).
+        errors: Terms of the ``errors`` metric.
+        latency: Terms of the ``latency`` metric.
+    """
+
+    liveness: str
+    label: str
+    value: Callable[[str, str, bool], str]
+    errors: MetricDefinition
+    latency: LatencyDefinition
+
+    def metric_names(self) -> frozenset[str]:
+        """Every series name that any metric reads, liveness included."""
+        terms = (*self.errors.total, *self.errors.bad, *self.latency.total, *self.latency.always_bad)
+        return frozenset({self.liveness, self.latency.bucket, *(term.metric for term in terms)})
+
+
+class Tally:
+    """The samples of one answer, by metric name and arm."""
+
+    def __init__(self, key: str, series: Iterable[Series], catalogue: Catalogue) -> None:
+        """Index the series of the rollout ``namespace/name``."""
+        self._key = key
+        self._catalogue = catalogue
+        self._series: dict[tuple[str, str], list[Series]] = defaultdict(list)
+        for one in series:
+            self._series[one.labels.get("__name__", ""), one.labels.get(catalogue.label, "")].append(one)
+
+    def counts(
+        self, metric: MetricName, arm: Arm, edges: list[float], span: Span, scrapes: Scrapes
+    ) -> list[Counts]:
+        """One pair of counts for each test of the metric: one for errors, one an edge for latency.
+
+        Raises:
+            UnusableSamplesError: If a newest sample is not a finite number of events.
+        """
+        if metric is MetricName.ERRORS:
+            definition = self._catalogue.errors
+            return [
+                _counts(
+                    self._sum(definition.bad, arm, span, scrapes),
+                    self._sum(definition.total, arm, span, scrapes),
+                )
+            ]
+        latency = self._catalogue.latency
+        total = self._sum(latency.total, arm, span, scrapes)
+        always = self._sum(latency.always_bad, arm, span, scrapes)
+        buckets = self.histogram(arm, span, scrapes)
+        return [_counts(buckets.get(math.inf, 0) - buckets.get(edge, 0) + always, total) for edge in edges]
+
+    def histogram(self, arm: Arm, span: Span, scrapes: Scrapes) -> dict[float, int]:
+        """Completed requests at or below each edge (milliseconds), cumulative; the whole under infinity."""
+        result: dict[float, int] = defaultdict(int)
+        for series in self._of(self._catalogue.latency.bucket, arm):
+            result[float(series.labels["le"])] += increment(series, span, scrapes)
+        return dict(result)
+
+    def _sum(self, terms: Iterable[CounterTerm], arm: Arm, span: Span, scrapes: Scrapes) -> int:
+        return sum(
+            term.coefficient * increment(series, span, scrapes)
+            for term in terms
+            for series in self._of(term.metric, arm)
+            if all(series.labels.get(name) == value for name, value in term.labels)
+        )
+
+    def _of(self, metric: str, arm: Arm) -> list[Series]:
+        value = self._catalogue.value(self._key, arm.revision, arm.audience)
+        return self._series.get((metric, value), [])
+
+
+def _counts(bad: int, total: int) -> Counts:
+    """Counters of one scrape are not read in one instant: keep 0 ≤ bad ≤ total."""
+    return Counts(bad=max(bad, 0), total=max(total, bad, 0))
+
+
+def edges_above(histogram: dict[float, int], quantiles: Iterable[float]) -> list[float]:
+    """The finite histogram edge nearest above each quantile of a cumulative histogram, in milliseconds."""
+    total = histogram.get(math.inf, 0)
+    finite = sorted(edge for edge in histogram if math.isfinite(edge))
+    return [
+        next((edge for edge in finite if histogram[edge] >= quantile * total), finite[-1])
+        for quantile in quantiles
+    ]
