@@ -1,0 +1,89 @@
+# `make` lists the targets. A machine needs Python >= 3.11, make and git; everything else is fetched or built once.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# uv: the machine's own, else one in .uv/ by pip. (`uv` may be a shim that names a missing version: ask it.)
+UV := $(shell if uv --version >/dev/null 2>&1; then command -v uv; else echo $(CURDIR)/.uv/bin/uv; fi)
+
+# Where the machine's Python is new enough, no other one is downloaded.
+PYTHON ?= python3
+ifeq ($(shell $(PYTHON) -c 'import sys; print(sys.version_info >= (3, 11))' 2>/dev/null),True)
+export UV_PYTHON_DOWNLOADS ?= never
+endif
+
+RUN := $(UV) run --no-sync
+SYNCED := .venv/.synced
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  \033[1m%-18s\033[0m %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: $(SYNCED) ## Install everything Python into .venv, from the lock file
+
+$(SYNCED): pyproject.toml uv.lock | $(UV)
+	$(UV) sync --locked
+	@touch $@
+
+# `python -m venv` needs ensurepip, which Debian ships apart; plain pip is the other way in.
+$(CURDIR)/.uv/bin/uv:
+	@echo "uv is not installed; fetching it into .uv/"
+	@rm -rf .uv
+	@if $(PYTHON) -m venv .uv >/dev/null 2>&1 && .uv/bin/python -m pip --version >/dev/null 2>&1; then \
+	  .uv/bin/python -m pip install --quiet --disable-pip-version-check uv; \
+	elif rm -rf .uv; $(PYTHON) -m pip --version >/dev/null 2>&1; then \
+	  $(PYTHON) -m pip install --quiet --disable-pip-version-check --target .uv uv; \
+	else \
+	  echo "Neither $(PYTHON) -m venv nor $(PYTHON) -m pip works: install python3-venv or python3-pip, or uv itself." >&2; \
+	  exit 1; \
+	fi
+	@test -x $@
+
+.PHONY: build
+build: $(SYNCED) ## Build the local control plane once (minutes, then cached per user)
+	$(RUN) python -m devkit build
+
+.PHONY: lint
+lint: $(SYNCED) ## Format, lint, types, import contracts, generated files
+	$(RUN) ruff format --check .
+	$(RUN) ruff check .
+	$(RUN) mypy
+	$(RUN) lint-imports
+	$(RUN) python -m controller.api.crdgen --check
+
+.PHONY: check
+check: lint ## lint, and the tests that need nothing running; under a minute
+	$(RUN) pytest -m "unit or property"
+
+.PHONY: test
+test: lint build ## Everything, on a real API server, Envoy and Prometheus, with branch coverage
+	$(RUN) pytest -m "not bench" --cov --cov-branch --cov-report=term
+
+.PHONY: crds
+crds: $(SYNCED) ## Generate crds/ from the models
+	$(RUN) python -m controller.api.crdgen
+
+.PHONY: demo
+demo: build ## Good and bad versions of an agent, rolled out live; KEEP=1 leaves it running
+	$(RUN) python -m examples.demo $(if $(KEEP),--keep)
+
+.PHONY: bench-rollback
+bench-rollback: build ## Time from sufficient evidence to weight 0 acknowledged by Envoy
+	$(RUN) python -m tests.bench.rollback
+
+.PHONY: bench-throughput
+bench-throughput: build ## Requests per second and p99 through the split, against direct
+	$(RUN) python -m tests.bench.throughput
+
+.PHONY: fmt
+fmt: $(SYNCED) ## Format, and fix what can be fixed
+	$(RUN) ruff check --fix .
+	$(RUN) ruff format .
+
+.PHONY: clean
+clean: ## Remove what the targets above left in this folder (the per-user build cache stays)
+	rm -rf .venv .uv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage .coverage.* htmlcov dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
