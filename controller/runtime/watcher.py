@@ -184,7 +184,7 @@ class Watcher:
         self._machine = ListWatch(self._settings.page_size)
         self._failures = 0
         self.problem = ""
-        """Why the last request failed; empty while all is well."""
+        """Why the last request failed; empty from the next page or line on."""
 
     async def run(self, emit: Callable[[Event], None]) -> None:
         """Hand every event to ``emit``; returns only by cancellation."""

@@ -1,0 +1,312 @@
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from controller.runtime.backoff import Backoff
+from controller.runtime.client import Page, WatchEvent
+from controller.runtime.errors import ApiError, Gone, TooManyRequests, Unavailable
+from controller.runtime.informer import Informer
+from controller.runtime.metrics import RuntimeMetrics
+from controller.runtime.resource import RawObject, Resource
+from controller.runtime.testing import FakeClock, settle
+from controller.runtime.watcher import (
+    Applied,
+    Deleted,
+    Event,
+    ListFinished,
+    ListRequest,
+    ListStarted,
+    ListWatch,
+    Progressed,
+    Watcher,
+    WatcherSettings,
+    WatchRequest,
+)
+
+WIDGETS = Resource("example.com", "v1", "widgets", "Widget")
+BOUND_ONLY = Backoff(base=1.0, cap=8.0, uniform=lambda: 1.0)
+SETTINGS = WatcherSettings(backoff=BOUND_ONLY, healthy_after=30.0, page_size=2)
+
+
+def _obj(name: str, version: int) -> RawObject:
+    return {"metadata": {"namespace": "ns", "name": name, "resourceVersion": str(version)}}
+
+
+def _event(kind: str, name: str, version: int) -> WatchEvent:
+    return WatchEvent(kind, _obj(name, version))
+
+
+def _bookmark(version: int) -> WatchEvent:
+    return WatchEvent("BOOKMARK", {"metadata": {"resourceVersion": str(version)}})
+
+
+# The state machine.
+
+
+def _request(machine: ListWatch) -> object:
+    return machine.request
+
+
+def test_a_list_of_two_pages_then_a_watch_from_its_version() -> None:
+    machine = ListWatch(page_size=1)
+    assert _request(machine) == ListRequest(1)
+    a, b = _obj("a", 3), _obj("b", 4)
+    assert machine.page(Page((a,), "10", "more")) == [ListStarted(10), Applied("ns/a", a)]
+    assert _request(machine) == ListRequest(1, "more")
+    assert machine.page(Page((b,), "10", "")) == [
+        Applied("ns/b", b),
+        ListFinished(frozenset({"ns/a", "ns/b"}), 10),
+    ]
+    assert _request(machine) == WatchRequest("10")
+
+
+def _watching(version: int = 10) -> ListWatch:
+    machine = ListWatch(page_size=2)
+    machine.page(Page((), str(version), ""))
+    return machine
+
+
+@pytest.mark.parametrize(
+    ("line", "events"),
+    [
+        (_event("ADDED", "a", 11), [Applied("ns/a", _obj("a", 11)), Progressed(11)]),
+        (_event("MODIFIED", "a", 12), [Applied("ns/a", _obj("a", 12)), Progressed(12)]),
+        (_event("DELETED", "a", 13), [Deleted("ns/a", _obj("a", 13)), Progressed(13)]),
+        (_bookmark(14), [Progressed(14)]),
+    ],
+)
+def test_each_line_of_a_watch_moves_its_version_on(line: WatchEvent, events: list[Event]) -> None:
+    machine = _watching()
+    assert machine.change(line) == events
+    assert machine.request == WatchRequest(line.object["metadata"]["resourceVersion"])
+
+
+def test_a_line_without_a_version_makes_no_sense() -> None:
+    with pytest.raises(ValueError, match="ADDED event without a usable resourceVersion"):
+        _watching().change(WatchEvent("ADDED", {"metadata": {"name": "a"}}))
+
+
+@pytest.mark.parametrize(
+    ("state", "error", "then"),
+    [
+        pytest.param(_watching(), Unavailable("x"), WatchRequest("10"), id="a broken watch goes on"),
+        pytest.param(_watching(), Gone("x"), ListRequest(2), id="a watch too old lists again"),
+        pytest.param(ListWatch(2), Unavailable("x"), ListRequest(2), id="a failed list starts again"),
+        pytest.param(ListWatch(2), Gone("x"), ListRequest(2), id="a list refused as too old starts again"),
+    ],
+)
+def test_what_follows_a_failure(state: ListWatch, error: ApiError, then: object) -> None:
+    state.failed(error)
+    assert state.request == then
+
+
+@pytest.mark.parametrize(
+    ("error", "then"),
+    [
+        pytest.param(Unavailable("x"), ListRequest(1), id="from the first page"),
+        pytest.param(Gone("x"), ListRequest(0), id="in one piece when pages expire"),
+    ],
+)
+def test_a_list_that_fails_on_its_second_page_starts_over(error: ApiError, then: ListRequest) -> None:
+    machine = ListWatch(page_size=1)
+    machine.page(Page((_obj("gone by then", 1),), "10", "more"))
+    machine.failed(error)
+    assert machine.request == then
+    events = machine.page(Page((_obj("b", 2),), "20", ""))
+    assert events[0] == ListStarted(20)
+    assert events[-1] == ListFinished(frozenset({"ns/b"}), 20)
+
+
+# The loop around it.
+
+Script = list[Page | ApiError | list[WatchEvent | ApiError | float]]
+
+
+class ScriptedServer:
+    """Answers the requests of a watcher one after the other; then lets it wait for ever.
+
+    A list in the script is a watch: its numbers are seconds of silence, an error ends it, its end is a clean close.
+    """
+
+    resource = WIDGETS
+
+    def __init__(self, clock: FakeClock, script: Script) -> None:
+        self._clock = clock
+        self._script = script
+        self.asked: list[tuple[float, object]] = []
+
+    async def list_page(self, *, limit: int = 500, continue_token: str = "") -> Page:
+        self.asked.append((self._clock.monotonic(), ListRequest(limit, continue_token)))
+        answer = await self._next()
+        if isinstance(answer, ApiError):
+            raise answer
+        assert isinstance(answer, Page), "the script has a watch here"
+        return answer
+
+    async def watch(
+        self, resource_version: str, *, server_timeout: float, inactivity_timeout: float
+    ) -> AsyncIterator[WatchEvent]:
+        assert server_timeout > inactivity_timeout > 0
+        self.asked.append((self._clock.monotonic(), WatchRequest(resource_version)))
+        answer = await self._next()
+        if isinstance(answer, ApiError):
+            raise answer
+        assert isinstance(answer, list), "the script has a list here"
+        for line in answer:
+            if isinstance(line, ApiError):
+                raise line
+            if isinstance(line, float):
+                await self._clock.sleep(line)
+            else:
+                yield line
+
+    async def _next(self) -> Any:
+        if not self._script:
+            await asyncio.Event().wait()
+        return self._script.pop(0)
+
+
+async def _watch(script: Script, seconds: float = 1000.0) -> tuple[ScriptedServer, list[Event]]:
+    clock = FakeClock()
+    server = ScriptedServer(clock, script)
+    events: list[Event] = []
+    task = asyncio.create_task(Watcher(server, clock, SETTINGS).run(events.append))
+    await clock.run_for(seconds)
+    assert not task.done(), task
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    return server, events
+
+
+EMPTY = Page((), "10", "")
+
+
+async def test_pages_follow_each_other_without_a_pause() -> None:
+    server, events = await _watch([Page((_obj("a", 1),), "10", "t"), Page((_obj("b", 2),), "10", ""), []])
+    assert server.asked[:3] == [
+        (0.0, ListRequest(2)),
+        (0.0, ListRequest(2, "t")),
+        (0.0, WatchRequest("10")),
+    ]
+    assert [type(event) for event in events] == [ListStarted, Applied, Applied, ListFinished]
+
+
+async def test_watches_that_are_closed_at_once_are_asked_for_less_and_less_often() -> None:
+    server, _ = await _watch([EMPTY, *([] for _ in range(7))])
+    assert [at for at, request in server.asked if isinstance(request, WatchRequest)] == [
+        0.0, 1.0, 3.0, 7.0, 15.0, 23.0, 31.0, 39.0,
+    ]  # fmt: skip
+
+
+async def test_one_event_per_watch_does_not_make_a_hot_loop() -> None:
+    watches: Script = [[_event("MODIFIED", "a", 11 + number)] for number in range(5)]
+    server, _ = await _watch([EMPTY, *watches])
+    assert [at for at, _ in server.asked] == [0.0, 0.0, 1.0, 3.0, 7.0, 15.0, 23.0]
+
+
+async def test_a_watch_that_lasted_starts_the_backoff_anew() -> None:
+    server, _ = await _watch([EMPTY, [], [], [], [31.0], []])
+    assert [at for at, _ in server.asked] == [0.0, 0.0, 1.0, 3.0, 7.0, 7.0 + 31.0 + 1.0, 41.0]
+
+
+async def test_a_watch_goes_on_from_the_last_line_it_saw() -> None:
+    server, events = await _watch([EMPTY, [_event("ADDED", "a", 11), _bookmark(15)], Unavailable("x"), []])
+    assert [request for _, request in server.asked[1:]] == [
+        WatchRequest("10"), WatchRequest("15"), WatchRequest("15"), WatchRequest("15"),
+    ]  # fmt: skip
+    assert events[2:] == [Applied("ns/a", _obj("a", 11)), Progressed(11), Progressed(15)]
+
+
+async def test_a_version_too_old_leads_to_a_new_list_however_it_is_told() -> None:
+    server, events = await _watch([EMPTY, [Gone("in the stream")], EMPTY, Gone("as the answer"), EMPTY, []])
+    assert [type(request) for _, request in server.asked] == [
+        ListRequest, WatchRequest, ListRequest, WatchRequest, ListRequest, WatchRequest, WatchRequest,
+    ]  # fmt: skip
+    assert events.count(ListFinished(frozenset(), 10)) == 3
+
+
+async def test_a_server_that_finds_every_version_too_old_is_not_asked_in_a_hot_loop() -> None:
+    script: Script = [answer for _ in range(20) for answer in (EMPTY, Gone("x"))]
+    server, _ = await _watch(script, seconds=60)
+    assert len(server.asked) <= 20
+
+
+async def test_an_overloaded_server_is_left_alone_as_long_as_it_asks() -> None:
+    server, _ = await _watch([TooManyRequests("x", retry_after=20.0), EMPTY, []])
+    assert [at for at, _ in server.asked[:2]] == [0.0, 20.0]
+
+
+async def test_an_answer_that_makes_no_sense_leads_to_a_new_list() -> None:
+    server, _ = await _watch([EMPTY, [WatchEvent("ADDED", {})], EMPTY, []])
+    assert [type(request) for _, request in server.asked[:3]] == [ListRequest, WatchRequest, ListRequest]
+
+
+async def test_the_problem_is_told_until_it_is_over() -> None:
+    clock = FakeClock()
+    server = ScriptedServer(clock, [Unavailable("connection refused"), EMPTY, [_bookmark(11), 500.0]])
+    watcher = Watcher(server, clock, SETTINGS)
+    assert watcher.problem == ""
+    task = asyncio.create_task(watcher.run(lambda _: None))
+    await settle()
+    assert watcher.problem == "connection refused"
+    await clock.run_for(10)
+    assert watcher.problem == ""
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+# The informer, which adds a store.
+
+
+async def _inform(
+    script: Script, check: Callable[[Informer[str], FakeClock, CollectorRegistry], Any]
+) -> list[tuple[str, str | None, str | None]]:
+    clock, registry = FakeClock(), CollectorRegistry()
+
+    def project(raw: RawObject) -> str:
+        if raw["metadata"]["name"].startswith("bad"):
+            raise ValueError("no")
+        return str(raw["metadata"]["resourceVersion"])
+
+    server = ScriptedServer(clock, script)
+    informer = Informer(server, project, clock, settings=SETTINGS, metrics=RuntimeMetrics(registry))
+    changes: list[tuple[str, str | None, str | None]] = []
+    informer.on_change(lambda key, old, new: changes.append((key, old, new)))
+    task = asyncio.create_task(informer.run())
+    await clock.run_for(100)
+    check(informer, clock, registry)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    return changes
+
+
+async def test_the_informer_is_synced_by_the_last_page_and_not_before() -> None:
+    first = Page((_obj("a", 1),), "10", "more")
+    synced: list[bool] = []
+    await _inform([first], lambda informer, *_: synced.append(informer.has_synced))
+    await _inform([first, Page((), "10", "")], lambda informer, *_: synced.append(informer.has_synced))
+    assert synced == [False, True]
+
+
+async def test_after_a_new_list_only_differences_are_told() -> None:
+    script: Script = [
+        Page((_obj("same", 1), _obj("changed", 2), _obj("vanished", 3)), "10", ""),
+        Gone("x"),
+        Page((_obj("same", 1), _obj("changed", 12), _obj("new", 13)), "20", ""),
+    ]
+    changes = await _inform(script, lambda *_: None)
+    assert changes[3:] == [("ns/changed", "2", "12"), ("ns/new", None, "13"), ("ns/vanished", "3", None)]
+
+
+async def test_the_informer_counts_what_it_holds_and_what_it_keeps_out() -> None:
+    def check(informer: Informer[str], _: FakeClock, registry: CollectorRegistry) -> None:
+        assert informer.store.invalid_keys() == ("ns/bad",)
+        labels = {"resource": "widgets.example.com"}
+        assert registry.get_sample_value("agentrollout_store_objects", labels) == 2
+        assert registry.get_sample_value("agentrollout_store_invalid_objects", labels) == 1
+
+    page = Page((_obj("a", 1), _obj("bad", 2)), "10", "")
+    await _inform([page, [_event("ADDED", "b", 11), 500.0]], check)
