@@ -1,0 +1,1 @@
+"""agentrollout: progressive delivery for AI agents on Kubernetes."""

@@ -35,9 +35,18 @@ class MetricSourceError(Exception):
 class MetricSource(Protocol):
     """Reads raw counter samples."""
 
-    async def read(self, selectors: Iterable[str], *, window_seconds: float, at: datetime) -> tuple[Series, ...]:
-        """All raw samples of the selected series in ``(at - window, at]``.
+    async def read(
+        self, names: Iterable[str], *, label: str, values: Iterable[str], window_seconds: float, at: datetime
+    ) -> tuple[Series, ...]:
+        """All raw samples in ``(at - window, at]`` of the named series, read at one instant.
+
+        Args:
+            names: Series names.
+            label: A label that must have one of ``values``, or be missing from the series.
+            values: Its values.
+            window_seconds: How far to look back.
+            at: The end of the window.
 
         Raises:
-            MetricSourceError: On refused, late, partial or malformed answers.
+            MetricSourceError: On refused, late or malformed answers.
         """

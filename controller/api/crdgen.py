@@ -20,7 +20,15 @@ from controller.api.rollout import AgentRollout
 
 Schema = dict[str, Any]
 
-_NOT_STRUCTURAL = ("title", "$defs", "const", "additionalProperties", "default", "propertyNames", "discriminator")
+_NOT_STRUCTURAL = (
+    "title",
+    "$defs",
+    "const",
+    "additionalProperties",
+    "default",
+    "propertyNames",
+    "discriminator",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,10 @@ class RevisionSpec(Model):
     model_config = ConfigDict(
         json_schema_extra={
             "x-kubernetes-validations": [
-                rule("self == oldSelf", "spec is immutable: change the AgentRollout's spec.agent to get a new revision")
+                rule(
+                    "self == oldSelf",
+                    "spec is immutable: change the AgentRollout's spec.agent to get a new revision",
+                )
             ]
         }
     )

@@ -17,7 +17,12 @@ _GENERAL = "self.filter(s, !has(s.audience) && has(s.weight))"
 _AS_NUMBERS = f"{_GENERAL}.map(s, double(string(s.weight).replace('%', '')))"
 
 Host = Annotated[
-    str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+    str,
+    Field(
+        min_length=1,
+        max_length=253,
+        pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$",
+    ),
 ]
 
 

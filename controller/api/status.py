@@ -45,7 +45,8 @@ class StageStatus(Model):
     weight: Share = Field(default=0, description="The candidate's share of the stage's requests.")
     entered_at: Time
     programmed_at: Time | None = Field(
-        default=None, description="When the data plane acknowledged the stage's split; evidence counts from here."
+        default=None,
+        description="When the data plane acknowledged the stage's split; evidence counts from here.",
     )
     requests: int = Field(default=0, description="The candidate's requests counted in this stage.")
 
@@ -122,7 +123,9 @@ class RolloutStatus(Model):
     stable: VersionRef | None = None
     candidate: CandidateRef | None = None
     stage: StageStatus | None = None
-    weight: Share = Field(default=0, description="The candidate's wanted share of everyone outside the audiences.")
+    weight: Share = Field(
+        default=0, description="The candidate's wanted share of everyone outside the audiences."
+    )
     programmed: Share | None = Field(default=None, description="The share that the data plane acknowledged.")
     frozen: Frozen | None = None
     analysis: list[MetricStatus] = Field(default_factory=list, max_length=16)

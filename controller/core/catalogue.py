@@ -1,4 +1,4 @@
-"""Which of a router's counters make up a metric. Pure descriptions; each router states its own."""
+"""What a metric is made of: which counters, added how, are its total and its bad events."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class CounterTerm:
-    """One counter of a linear combination.
+    """One counter in a sum.
 
     Attributes:
-        metric: Series name in Prometheus.
-        labels: Labels that the series must have, besides the one that names the arm.
-        coefficient: How often its events count; negative to take away what another term already has.
+        metric: Name of the counter in Prometheus.
+        labels: Labels that a series must have beside the one that names the version.
+        coefficient: What the counter is multiplied with.
     """
 
     metric: str
@@ -22,12 +22,12 @@ class CounterTerm:
 
 @dataclass(frozen=True, slots=True)
 class MetricDefinition:
-    """Bad events among all events.
+    """A metric as counts of bad events among all.
 
     Attributes:
-        name: Name of the metric.
-        total: Terms whose sum is the number of all events.
-        bad: Terms whose sum is the number of bad ones.
+        name: Name in ``spec.analysis.metrics``.
+        total: Sum that counts all events.
+        bad: Sum that counts the bad ones.
     """
 
     name: str
@@ -37,14 +37,20 @@ class MetricDefinition:
 
 @dataclass(frozen=True, slots=True)
 class LatencyDefinition:
-    """Requests slower than an edge among all requests.
+    """A metric as counts of requests that were slower than an edge of a histogram.
+
+    ``total`` is the histogram's count plus the lost requests, ``bad(edge)`` the total less the bucket up to that edge.
 
     Attributes:
-        bucket: Name of the cumulative histogram series of completed requests, in milliseconds.
-        total: Terms whose sum is the number of all requests, those never completed included.
-        always_bad: Terms whose sum is the number of requests that were never completed: timeouts and resets.
+        name: Name in ``spec.analysis.metrics``.
+        buckets: Metric of the cumulative buckets, which have the label ``le``.
+        count: The histogram's count.
+        lost: Sum of the requests that never got far enough to be in the histogram: slower than any edge.
+        edges: Values of ``le`` in ascending order, without the infinite one.
     """
 
-    bucket: str
-    total: tuple[CounterTerm, ...]
-    always_bad: tuple[CounterTerm, ...]
+    name: str
+    buckets: str
+    count: CounterTerm
+    lost: tuple[CounterTerm, ...]
+    edges: tuple[float, ...]

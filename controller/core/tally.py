@@ -34,8 +34,8 @@ class Catalogue:
 
     def metric_names(self) -> frozenset[str]:
         """Every series name that any metric reads, liveness included."""
-        terms = (*self.errors.total, *self.errors.bad, *self.latency.total, *self.latency.always_bad)
-        return frozenset({self.liveness, self.latency.bucket, *(term.metric for term in terms)})
+        terms = (*self.errors.total, *self.errors.bad, self.latency.count, *self.latency.lost)
+        return frozenset({self.liveness, self.latency.buckets, *(term.metric for term in terms)})
 
 
 class Tally:
@@ -66,15 +66,15 @@ class Tally:
                 )
             ]
         latency = self._catalogue.latency
-        total = self._sum(latency.total, arm, span, scrapes)
-        always = self._sum(latency.always_bad, arm, span, scrapes)
+        lost = self._sum(latency.lost, arm, span, scrapes)
+        total = self._sum((latency.count,), arm, span, scrapes) + lost
         buckets = self.histogram(arm, span, scrapes)
-        return [_counts(buckets.get(math.inf, 0) - buckets.get(edge, 0) + always, total) for edge in edges]
+        return [_counts(total - buckets.get(edge, 0), total) for edge in edges]
 
     def histogram(self, arm: Arm, span: Span, scrapes: Scrapes) -> dict[float, int]:
         """Completed requests at or below each edge (milliseconds), cumulative; the whole under infinity."""
         result: dict[float, int] = defaultdict(int)
-        for series in self._of(self._catalogue.latency.bucket, arm):
+        for series in self._of(self._catalogue.latency.buckets, arm):
             result[float(series.labels["le"])] += increment(series, span, scrapes)
         return dict(result)
 

@@ -1,0 +1,136 @@
+"""The ``agentrollout`` command."""
+
+from __future__ import annotations
+
+import asyncio
+from importlib.metadata import version as package_version
+from typing import Annotated
+
+import typer
+
+from controller.errors import ExitCode
+from controller.logs import configure_logs
+from controller.runtime.manager import PartEndedError
+from controller.runtime.transport import ConfigurationError
+from controller.settings import Address, LogFormat, OperatorSettings
+from controller.wiring import run_operator
+
+app = typer.Typer(
+    name="agentrollout",
+    help="Progressive delivery for AI agents on Kubernetes.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def _address(text: str) -> Address:
+    try:
+        return Address.parse(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def _url(text: str) -> str:
+    if not text.startswith(("http://", "https://")):
+        raise typer.BadParameter(f"{text!r} is not a URL: write http://host:port")
+    return text
+
+
+@app.callback()
+def _root() -> None:
+    """Keep subcommands even while there are few."""
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(package_version("agentrollout"))
+
+
+@app.command()
+def operator(  # noqa: PLR0913, PLR0917  each is a flag of its own
+    prometheus_url: Annotated[
+        str,
+        typer.Option(
+            envvar="AGENTROLLOUT_PROMETHEUS_URL", callback=_url, help="Prometheus that scrapes the routers."
+        ),
+    ],
+    kubeconfig: Annotated[
+        str | None,
+        typer.Option(
+            envvar="AGENTROLLOUT_KUBECONFIG", help="Left out: $KUBECONFIG, the pod's account, ~/.kube/config."
+        ),
+    ] = None,
+    context: Annotated[
+        str | None, typer.Option(envvar="AGENTROLLOUT_CONTEXT", help="Context within the kubeconfig.")
+    ] = None,
+    xds_address: Annotated[
+        Address,
+        typer.Option(
+            envvar="AGENTROLLOUT_XDS_ADDRESS",
+            parser=_address,
+            metavar="HOST:PORT",
+            help="Where routers connect.",
+        ),
+    ] = Address("127.0.0.1", 18000),
+    http_address: Annotated[
+        Address,
+        typer.Option(
+            envvar="AGENTROLLOUT_HTTP_ADDRESS",
+            parser=_address,
+            metavar="HOST:PORT",
+            help="Health, metrics and artifacts.",
+        ),
+    ] = Address("127.0.0.1", 8081),
+    listener_address: Annotated[
+        Address,
+        typer.Option(
+            envvar="AGENTROLLOUT_LISTENER_ADDRESS",
+            parser=_address,
+            metavar="HOST:PORT",
+            help="Where the routers accept user traffic.",
+        ),
+    ] = Address("0.0.0.0", 8080),  # noqa: S104  user traffic comes from everywhere
+    allowed_url_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            envvar="AGENTROLLOUT_ALLOWED_URL_HOSTS",
+            help="A host that code.url may name; repeat it (in the environment: separated by spaces). None: URL backends are off.",
+        ),
+    ] = None,
+    log_format: Annotated[LogFormat, typer.Option(envvar="AGENTROLLOUT_LOG_FORMAT")] = LogFormat.JSON,
+    log_level: Annotated[
+        str, typer.Option(envvar="AGENTROLLOUT_LOG_LEVEL", help="debug, info, warning or error.")
+    ] = "info",
+) -> None:
+    """Watch AgentRollouts and deliver them.
+
+    Example: agentrollout operator --prometheus-url http://127.0.0.1:9090 --allowed-url-host agents.internal
+    """
+    configure_logs(log_format, log_level)
+    settings = OperatorSettings(
+        kubeconfig=kubeconfig,
+        context=context,
+        prometheus_url=prometheus_url,
+        xds_address=xds_address,
+        http_address=http_address,
+        listener_address=listener_address,
+        allowed_url_hosts=frozenset(allowed_url_host or ()),
+    )
+    try:
+        asyncio.run(run_operator(settings))
+    except ConfigurationError as error:
+        _fail(str(error), ExitCode.USAGE)
+    except (OSError, PartEndedError) as error:
+        _fail(str(error), ExitCode.FAILED)
+
+
+def _fail(message: str, code: ExitCode) -> None:
+    typer.echo(f"agentrollout: {message}", err=True)
+    raise typer.Exit(code)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()

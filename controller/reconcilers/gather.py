@@ -1,0 +1,120 @@
+"""gather: everything that one decision needs, read from stores, router and metric source."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import structlog
+
+from controller.adapters.ports import MetricSource, MetricSourceError, TrafficRouter
+from controller.api.reasons import Reason
+from controller.core.snapshot import Problem, Samples, Snapshot
+from controller.core.stages import Arm, arms, evaluation_due
+from controller.core.tally import Catalogue
+from controller.reconcilers.backends import backend_problem
+from controller.reconcilers.observed import ObservedRevision, ObservedRollout
+from controller.reconcilers.traffic import BY_OWNER, TrafficPublisher
+from controller.runtime.store import Store
+
+_log = structlog.get_logger(__name__)
+
+BASELINE_LOOKBACK = timedelta(minutes=30)
+"""How much of stable's past tells its latency."""
+
+_MIN_MARGIN, _MAX_MARGIN = timedelta(seconds=20), timedelta(seconds=120)
+
+
+class Gatherer:
+    """Makes snapshots."""
+
+    def __init__(
+        self,
+        *,
+        revisions: Store[ObservedRevision],
+        publisher: TrafficPublisher,
+        router: TrafficRouter,
+        metrics: MetricSource,
+        catalogue: Catalogue,
+        allowed_hosts: frozenset[str],
+    ) -> None:
+        """Nothing is read yet."""
+        self._revisions = revisions
+        self._publisher = publisher
+        self._router = router
+        self._metrics = metrics
+        self._catalogue = catalogue
+        self._allowed_hosts = allowed_hosts
+
+    async def snapshot(self, observed: ObservedRollout, now: datetime) -> Snapshot:
+        """The rollout as it is now; reads evidence only when an evaluation is due."""
+        rollout = self._publisher.owned(observed)
+        key = rollout.metadata.key
+        snapshot = Snapshot(
+            rollout=rollout,
+            artifact_id=observed.artifact_id,
+            wanted_backend=observed.backend,
+            problem=self._problem(observed),
+            revisions=tuple(found.revision for found in self._revisions.by_index(BY_OWNER, key)),
+            programmed=self._router.programmed(key),
+            latch=self._publisher.latched(key),
+        )
+        due = evaluation_due(rollout.status, snapshot.stages, snapshot.analysis.interval)
+        if due is None or due > now:
+            return snapshot
+        return replace(snapshot, samples=await self._samples(snapshot, now))
+
+    def _problem(self, observed: ObservedRollout) -> Problem | None:
+        if observed.problem:
+            return observed.problem
+        return self._conflict(observed) or backend_problem(observed.backend, self._allowed_hosts)
+
+    def _conflict(self, observed: ObservedRollout) -> Problem | None:
+        key = observed.rollout.metadata.key
+        for host in observed.rollout.spec.traffic.envoy.hosts:
+            owner = self._publisher.owner_of(host)
+            if owner not in (key, None):
+                return Problem(
+                    Reason.CONFLICTED,
+                    f"spec.traffic.envoy.hosts: {host} is served by the older AgentRollout {owner}; "
+                    "choose another host or remove it there",
+                )
+        return None
+
+    async def _samples(self, snapshot: Snapshot, now: datetime) -> Samples:
+        key, status = snapshot.rollout.metadata.key, snapshot.rollout.status
+        compared = arms(status, snapshot.stages)
+        names = self._catalogue.metric_names()
+        if compared is not None:
+            wanted = [arm for arm in (compared.candidate, compared.baseline) if arm]
+            window = now - _counting_from(snapshot, now) + _margin(snapshot.analysis.interval)
+        else:
+            assert status.stable is not None  # noqa: S101  evidence is only due once there is a candidate
+            wanted, window = [Arm(status.stable.revision, audience=False)], BASELINE_LOOKBACK
+            names = frozenset({self._catalogue.liveness, self._catalogue.latency.buckets})
+        values = [self._catalogue.value(key, arm.revision, arm.audience) for arm in wanted]
+        try:
+            series = await self._metrics.read(
+                names,
+                label=self._catalogue.label,
+                values=values,
+                window_seconds=window.total_seconds(),
+                at=now,
+            )
+        except MetricSourceError as error:
+            _log.warning("evidence_unreadable", problem=str(error))
+            return Samples(problem=str(error))
+        return Samples(series)
+
+
+def _counting_from(snapshot: Snapshot, now: datetime) -> datetime:
+    """From where the next interval counts: what was counted before, or the stage's start."""
+    status = snapshot.rollout.status
+    programmed = status.stage.programmed_at if status.stage else None
+    counted = status.evidence.counted_until if status.evidence else None
+    return min(max(time for time in (programmed, counted, now - BASELINE_LOOKBACK) if time), now)
+
+
+def _margin(interval: timedelta) -> timedelta:
+    """Further back than the interval, so that the scrape before its first one and the scrape rhythm are seen."""
+    return min(max(8 * interval, _MIN_MARGIN), _MAX_MARGIN)

@@ -1,0 +1,107 @@
+"""Slim projections of our kinds: what informers keep of an object."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from controller.api import GROUP, VERSION
+from controller.api.agent import Agent
+from controller.api.reasons import Reason
+from controller.api.revision import AgentRevision
+from controller.api.rollout import AgentRollout
+from controller.core.artifact import artifact_id, revision_name
+from controller.core.snapshot import Problem, Revision
+from controller.core.traffic import Backend
+from controller.runtime.resource import Resource
+
+ROLLOUTS = Resource(GROUP, VERSION, "agentrollouts", "AgentRollout")
+REVISIONS = Resource(GROUP, VERSION, "agentrevisions", "AgentRevision")
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedRollout:
+    """An AgentRollout without its prompts.
+
+    Attributes:
+        rollout: Spec and status; the texts of the prompts are left out.
+        artifact_id: The artifact that the spec wants; empty if it cannot be hashed.
+        backend: Where it is served; None if that cannot be read from the spec.
+        problem: What keeps the spec from being accepted, as far as the object alone tells.
+    """
+
+    rollout: AgentRollout
+    artifact_id: str
+    backend: Backend | None
+    problem: Problem | None
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedRevision:
+    """An AgentRevision without its agent.
+
+    Attributes:
+        owner: Key of the AgentRollout.
+        key: Its own key.
+        revision: What decisions use of it.
+    """
+
+    owner: str
+    key: str
+    revision: Revision
+
+
+def observe_rollout(raw: dict[str, Any]) -> ObservedRollout:
+    """The projection of an AgentRollout.
+
+    Raises:
+        pydantic.ValidationError: If the object breaks its schema (stored before a rule existed, for example).
+    """
+    rollout = AgentRollout.model_validate(raw)
+    agent = rollout.spec.agent
+    slim = rollout.model_copy(
+        update={"spec": rollout.spec.model_copy(update={"agent": agent.model_copy(update={"prompts": {}})})}
+    )
+    try:
+        artifact = artifact_id(agent)
+        return ObservedRollout(slim, artifact, _backend(agent, rollout.metadata.name, artifact), None)
+    except ValueError as error:
+        return ObservedRollout(slim, "", None, Problem(Reason.INVALID, str(error)))
+
+
+def observe_revision(raw: dict[str, Any]) -> ObservedRevision:
+    """The projection of an AgentRevision.
+
+    Raises:
+        ValueError: If its agent has no URL that can be used.
+    """
+    found = AgentRevision.model_validate(raw)
+    created = found.metadata.creation_timestamp
+    backend = _backend(found.spec.agent, found.spec.rollout, found.spec.artifact_id)
+    return ObservedRevision(
+        owner=f"{found.metadata.namespace}/{found.spec.rollout}",
+        key=found.metadata.key,
+        revision=Revision(
+            found.metadata.name, found.spec.artifact_id, backend, created.timestamp() if created else 0.0
+        ),
+    )
+
+
+def _backend(agent: Agent, rollout: str, artifact: str) -> Backend:
+    url = urlsplit(agent.code.url or "")
+    try:
+        port = url.port or _DEFAULT_PORTS[url.scheme]
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"spec.agent.code.url: {agent.code.url!r} is not http(s)://host[:port]") from error
+    if not url.hostname:
+        raise ValueError(f"spec.agent.code.url: {agent.code.url!r} has no host")
+    return Backend(revision_name(rollout, artifact), artifact, url.hostname, port, tls=url.scheme == "https")
+
+
+def hosts_of(observed: ObservedRollout) -> Iterable[str]:
+    """Index function: the hosts that a rollout claims."""
+    return observed.rollout.spec.traffic.envoy.hosts

@@ -1,0 +1,186 @@
+"""AgentRollout: gather -> plan -> apply.
+
+The order of effects is fixed. A cut is pushed to the data plane before anything is awaited; then the artifact's
+AgentRevision, then status, by the resourceVersion that the decision was made on. A raise becomes traffic only when
+the stored status comes back (``reconcilers.traffic``). A crash between any two effects is repaired by planning again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import structlog
+from structlog.contextvars import bound_contextvars
+
+from controller.api.agent import Agent
+from controller.api.quantities import format_percent
+from controller.api.reasons import ConditionType
+from controller.api.rollout import AgentRollout
+from controller.core.artifact import artifact_id, revision_name
+from controller.core.plan import Plan, plan
+from controller.core.snapshot import Latch, Snapshot
+from controller.core.tally import Catalogue
+from controller.reconcilers.gather import Gatherer
+from controller.reconcilers.metrics import RolloutMetrics
+from controller.reconcilers.observed import ROLLOUTS, ObservedRevision, ObservedRollout
+from controller.reconcilers.traffic import TrafficPublisher
+from controller.runtime.client import ResourceClient
+from controller.runtime.clock import Clock
+from controller.runtime.controller import Result
+from controller.runtime.errors import Conflict, NotFound
+from controller.runtime.store import Store
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutReconciler:
+    """Reconciles one AgentRollout at a time.
+
+    Attributes:
+        rollouts: Store of AgentRollouts.
+        revisions: Store of AgentRevisions.
+        rollout_client: Writes status.
+        revision_client: Creates and deletes revisions.
+        gatherer: Makes snapshots.
+        publisher: Turns status and latches into traffic.
+        catalogue: Which series of the router say what.
+        clock: Source of ``now``.
+        metrics: Where decisions are counted.
+    """
+
+    rollouts: Store[ObservedRollout]
+    revisions: Store[ObservedRevision]
+    rollout_client: ResourceClient
+    revision_client: ResourceClient
+    gatherer: Gatherer
+    publisher: TrafficPublisher
+    catalogue: Catalogue
+    clock: Clock
+    metrics: RolloutMetrics
+
+    async def reconcile(self, key: str) -> Result:
+        """Bring one rollout a step further."""
+        observed = self.rollouts.get(key)
+        if observed is None or observed.rollout.metadata.deletion_timestamp is not None:
+            return Result()
+        with bound_contextvars(rollout=key, **_delivery(observed.rollout)):
+            snapshot = await self.gatherer.snapshot(observed, self.clock.now())
+            decided = plan(snapshot, self.catalogue, self.clock.now())
+            await self._apply(snapshot, decided)
+        return Result(decided.requeue_after.total_seconds() if decided.requeue_after is not None else None)
+
+    async def _apply(self, snapshot: Snapshot, decided: Plan) -> None:
+        key = snapshot.rollout.metadata.key
+        if decided.cut:
+            self._cut(snapshot, decided)
+        elif snapshot.latch and not snapshot.latch.metric:
+            self.publisher.release(key)
+        _log_transition(snapshot, decided)
+        if decided.create_revision:
+            await self._create_revision(snapshot)
+        await self._store_status(snapshot, decided)
+        for name in decided.delete_revisions:
+            await self._delete_revision(f"{snapshot.rollout.metadata.namespace}/{name}")
+        self.metrics.observe(key, decided.status)
+
+    def _cut(self, snapshot: Snapshot, decided: Plan) -> None:
+        candidate = snapshot.rollout.status.candidate
+        assert candidate is not None  # noqa: S101  a cut takes a candidate away
+        record = decided.status.last_rollback if decided.rule == "rollback" else None
+        self.publisher.latch(
+            snapshot.rollout.metadata.key,
+            Latch(
+                candidate.artifact_id,
+                candidate.attempt,
+                metric=record.metric if record else "",
+                message=record.message if record else "",
+            ),
+        )
+        self.metrics.cut(snapshot.rollout.metadata.key, decided.rule)
+        _log.warning(
+            "cut_pushed",
+            rule=decided.rule,
+            metric=record.metric if record else "",
+            message=record.message if record else "",
+        )
+
+    async def _create_revision(self, snapshot: Snapshot) -> None:
+        """Freeze the wanted artifact under its name.
+
+        The store keeps no prompts, so the spec is read again; if it has changed since, this plan is no longer wanted.
+        """
+        metadata = snapshot.rollout.metadata
+        raw = await self.rollout_client.get(metadata.key)
+        agent = Agent.model_validate(raw["spec"]["agent"])
+        artifact = artifact_id(agent)
+        if artifact != snapshot.artifact_id:
+            raise Conflict(f"spec.agent of {metadata.key} has changed since it was decided on")
+        stored = await self.revision_client.apply(
+            {
+                "metadata": {
+                    "name": revision_name(metadata.name, artifact),
+                    "namespace": metadata.namespace,
+                    "ownerReferences": [_owner(metadata.name, metadata.uid)],
+                },
+                "spec": {
+                    "rollout": metadata.name,
+                    "artifactID": artifact,
+                    "agent": agent.model_dump(mode="json", by_alias=True, exclude_none=True),
+                },
+            }
+        )
+        self.revisions.put_if_newer(stored)
+
+    async def _store_status(self, snapshot: Snapshot, decided: Plan) -> None:
+        before, after = snapshot.rollout.status.to_json(), decided.status.to_json()
+        if before == after:
+            return
+        metadata = snapshot.rollout.metadata
+        stored = await self.rollout_client.update_status(
+            metadata.key, after, resource_version=metadata.resource_version, uid=metadata.uid
+        )
+        self.rollouts.put_if_newer(stored)
+
+    async def _delete_revision(self, key: str) -> None:
+        try:
+            await self.revision_client.delete(key)
+        except NotFound:
+            return
+        _log.info("revision_deleted", revision=key)
+
+
+def _owner(name: str, uid: str) -> Mapping[str, object]:
+    return {
+        "apiVersion": ROLLOUTS.api_version,
+        "kind": ROLLOUTS.kind,
+        "name": name,
+        "uid": uid,
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
+
+
+def _delivery(rollout: AgentRollout) -> dict[str, str]:
+    """What ties the log lines of one delivery together, over restarts."""
+    candidate = rollout.status.candidate
+    if candidate is None:
+        return {}
+    return {"artifact": candidate.artifact_id, "correlation_id": f"{candidate.revision}.{candidate.attempt}"}
+
+
+def _log_transition(snapshot: Snapshot, decided: Plan) -> None:
+    """One line when the story goes on, none for a tick."""
+    before = snapshot.rollout.status.condition(ConditionType.PROGRESSING)
+    after = decided.status.condition(ConditionType.PROGRESSING)
+    if after is None or (before is not None and before.reason == after.reason):
+        return
+    _log.info(
+        "transition",
+        rule=decided.rule,
+        reason=after.reason,
+        message=after.message,
+        weight=format_percent(decided.status.weight),
+        stage=decided.status.stage.title if decided.status.stage else "",
+    )

@@ -1,0 +1,133 @@
+"""Traffic follows status: every change in the stores becomes a published table.
+
+Raises go through status: the table is published when the stored status comes back. Cuts do not wait for that: they
+are latched here, pushed at once, and the latch outlives 409s and an API server that is away, until status shows the
+cut. What is served is never more than both status and latch allow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from controller.adapters.ports import TrafficRouter
+from controller.api.rollout import AgentRollout
+from controller.core.snapshot import Latch
+from controller.core.stages import table_of
+from controller.core.traffic import TrafficTable
+from controller.reconcilers.observed import ObservedRevision, ObservedRollout
+from controller.runtime.store import Store
+
+BY_HOST = "host"
+BY_OWNER = "owner"
+
+
+class TrafficPublisher:
+    """Keeps the router at what the stores and latches say."""
+
+    def __init__(
+        self,
+        router: TrafficRouter,
+        rollouts: Store[ObservedRollout],
+        revisions: Store[ObservedRevision],
+    ) -> None:
+        """Listen to the stores; every change is published before the stores' other listeners hear of it."""
+        self._router = router
+        self._rollouts = rollouts
+        self._revisions = revisions
+        self._latches: dict[str, Latch] = {}
+        self._listeners: list[Callable[[str], None]] = []
+        rollouts.on_change(self._rollout_changed)
+        revisions.on_change(self._revision_changed)
+
+    def on_change(self, listener: Callable[[str], None]) -> None:
+        """Call ``listener(key)`` for every rollout that may have to be planned anew."""
+        self._listeners.append(listener)
+
+    def owned(self, observed: ObservedRollout) -> AgentRollout:
+        """The rollout with those of its hosts that no older rollout claims."""
+        rollout = observed.rollout
+        hosts = [
+            host for host in rollout.spec.traffic.envoy.hosts if self.owner_of(host) == rollout.metadata.key
+        ]
+        if len(hosts) == len(rollout.spec.traffic.envoy.hosts):
+            return rollout
+        envoy = rollout.spec.traffic.envoy.model_copy(update={"hosts": hosts})
+        traffic = rollout.spec.traffic.model_copy(update={"envoy": envoy})
+        return rollout.model_copy(update={"spec": rollout.spec.model_copy(update={"traffic": traffic})})
+
+    def owner_of(self, host: str) -> str | None:
+        """Key of the oldest rollout that claims the host."""
+        claims = (observed.rollout.metadata for observed in self._rollouts.by_index(BY_HOST, host))
+        oldest = min(
+            claims, key=lambda m: (m.creation_timestamp is None, m.creation_timestamp, m.key), default=None
+        )
+        return oldest.key if oldest else None
+
+    def latch(self, key: str, latch: Latch) -> None:
+        """Serve the latched artifact to nobody from now on."""
+        self._latches[key] = latch
+        self.publish(key)
+
+    def latched(self, key: str) -> Latch | None:
+        """The cut that status does not show yet."""
+        return self._latches.get(key)
+
+    def release(self, key: str) -> None:
+        """Forget the latch: status shows the cut, or the decision was taken anew."""
+        if self._latches.pop(key, None):
+            self.publish(key)
+
+    def publish(self, key: str) -> None:
+        """Send the wanted table to the router; nothing if a revision that it needs is not known yet."""
+        table = self.wanted(key)
+        if table is not None:
+            self._router.publish(table)
+
+    def wanted(self, key: str) -> TrafficTable | None:
+        """The traffic that status and latch ask for; None while a revision that it needs is not known."""
+        observed = self._rollouts.get(key)
+        if observed is None:
+            return None
+        revisions = [found.revision for found in self._revisions.by_index(BY_OWNER, key)]
+        rollout = self.owned(observed)
+        candidate, latch = rollout.status.candidate, self._latches.get(key)
+        table = table_of(rollout, rollout.status, revisions)
+        if table is None or candidate is None or latch is None:
+            return table
+        held = (candidate.artifact_id, candidate.attempt) == (latch.artifact_id, latch.attempt)
+        return table.without_candidate() if held else table
+
+    def _rollout_changed(self, key: str, old: ObservedRollout | None, new: ObservedRollout | None) -> None:
+        latch = self._latches.get(key)
+        candidate = new.rollout.status.candidate if new else None
+        if latch and (
+            candidate is None
+            or (candidate.artifact_id, candidate.attempt) != (latch.artifact_id, latch.attempt)
+        ):
+            del self._latches[key]
+        if new is None:
+            self._router.remove(key)
+        for affected in {key, *self._sharing_hosts(old, new)}:
+            self._changed(affected)
+
+    def _revision_changed(
+        self, _key: str, old: ObservedRevision | None, new: ObservedRevision | None
+    ) -> None:
+        found = new or old
+        if found:
+            self._changed(found.owner)
+
+    def _changed(self, key: str) -> None:
+        self.publish(key)
+        for listener in self._listeners:
+            listener(key)
+
+    def _sharing_hosts(self, old: ObservedRollout | None, new: ObservedRollout | None) -> set[str]:
+        """Rollouts that may win or lose a host by this change."""
+        before = set(old.rollout.spec.traffic.envoy.hosts) if old else set()
+        after = set(new.rollout.spec.traffic.envoy.hosts) if new else set()
+        return {
+            other.rollout.metadata.key
+            for host in before ^ after
+            for other in self._rollouts.by_index(BY_HOST, host)
+        }
