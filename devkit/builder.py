@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import shutil
 import subprocess
 import tempfile
 import time
@@ -115,8 +116,8 @@ def _build(program: Program, target: Path, console: Console, title: str) -> None
     """Build beside the target and rename: a cut build leaves nothing that looks finished."""
     go = find_go(required_version(program.module.folder / "go.mod"))
     # Left from a build that was killed; nobody else is here, the lock is ours.
-    for leftover in target.parent.parent.glob("building-*/*"):
-        leftover.unlink()
+    for leftover in target.parent.parent.glob("building-*"):
+        shutil.rmtree(leftover)
     with tempfile.TemporaryDirectory(prefix="building-", dir=target.parent.parent) as scratch:
         result = Path(scratch) / program.name
         command = [str(go.path), "build", "-o", str(result), *program.module.flags, program.package]

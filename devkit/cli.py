@@ -1,5 +1,6 @@
 """`python -m devkit`: the local control plane by hand."""
 
+import contextlib
 import datetime as dt
 import os
 import shutil
@@ -12,7 +13,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Annotated, NoReturn
 
-import psutil
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -170,13 +170,8 @@ def _ready_file(pid: int) -> str | None:
 
 def _end(instance: Instance) -> None:
     """Ask the process that owns the instance to end, and wait until it has cleaned up."""
-    try:
-        owner = psutil.Process(instance.pid)
-        owner.terminate()
-        owner.wait(_STOP_SECONDS)
-    except psutil.NoSuchProcess:
-        return
-    except psutil.TimeoutExpired as error:
-        raise DevkitError(
-            f"{instance.name} (pid {instance.pid}) did not end within {_STOP_SECONDS:g} s: kill it, its servers follow."
-        ) from error
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(instance.pid, signal.SIGTERM)
+    wait_until(
+        lambda: not instance.alive, timeout=_STOP_SECONDS, what=f"{instance.name} (pid {instance.pid}) to end"
+    )

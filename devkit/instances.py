@@ -32,9 +32,11 @@ class Instance:
 
     @property
     def alive(self) -> bool:
-        """Whether the process that made it still runs."""
+        """Whether the process that made it still runs; one that ended and that nobody waited for does not."""
         with contextlib.suppress(psutil.NoSuchProcess):
-            return abs(psutil.Process(self.pid).create_time() - self.started) < 1
+            process = psutil.Process(self.pid)
+            same = abs(process.create_time() - self.started) < 1
+            return same and process.status() != psutil.STATUS_ZOMBIE
         return False
 
 
