@@ -61,20 +61,17 @@ def _cluster(name: str, backend: Backend, options: RouterOptions) -> Resource:
             "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}],
         },
     )
-    cluster.typed_extension_protocol_options[_HTTP_OPTIONS].CopyFrom(pack(_protocol(backend)))
+    cluster.typed_extension_protocol_options[_HTTP_OPTIONS].CopyFrom(pack(_protocol()))
     if backend.tls:
         cluster.transport_socket.name = "envoy.transport_sockets.tls"
         cluster.transport_socket.typed_config.CopyFrom(pack(_tls(backend, options)))
     return resource(name, cluster)
 
 
-def _protocol(backend: Backend) -> Any:
-    """ALPN chooses between HTTP/1.1 and HTTP/2 where there is TLS; without it HTTP/1.1 is what every agent speaks."""
+def _protocol() -> Any:
+    """HTTP/1.1, also behind TLS: every agent speaks it, and only there does Envoy count each broken answer."""
     message = http_protocol_options_pb2.HttpProtocolOptions()
-    if backend.tls:
-        message.auto_config.SetInParent()
-    else:
-        message.explicit_http_config.http_protocol_options.SetInParent()
+    message.explicit_http_config.http_protocol_options.SetInParent()
     return message
 
 

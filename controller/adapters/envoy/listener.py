@@ -64,7 +64,6 @@ def _manager(options: RouterOptions) -> Any:
         xff_num_trusted_hops=options.trusted_hops,
         normalize_path={"value": True},
         server_header_transformation="PASS_THROUGH",
-        stream_idle_timeout=options.idle_timeout,
         upgrade_configs=[{"upgrade_type": "websocket"}],
         early_header_mutation_extensions=[_strip_private_headers()],
         local_reply_config={"mappers": [_no_rollout_reply()]},

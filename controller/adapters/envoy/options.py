@@ -15,8 +15,8 @@ class RouterOptions:
         listen_port: Port of user traffic.
         trusted_hops: Number of proxies in front of Envoy whose ``x-forwarded-for`` entries are believed.
         cookie: Cookie that stands in for the affinity header where a client sends none.
-        request_timeout: Limit for a whole answer; zero for none, because agents stream for minutes.
-        idle_timeout: Limit for a stream on which nothing moves.
+        idle_timeout: Limit for the first byte of an answer and for silence after it. There is no limit for a whole
+            answer, because agents stream for minutes.
         connect_timeout: Limit for opening a connection to an agent.
         max_connections: Circuit breaker: connections to one version.
         max_pending: Circuit breaker: requests waiting for a connection to one version.
@@ -28,7 +28,6 @@ class RouterOptions:
     listen_port: int = 8080
     trusted_hops: int = 0
     cookie: str = "agentrollout-conversation"
-    request_timeout: timedelta = timedelta(0)
     idle_timeout: timedelta = timedelta(seconds=300)
     connect_timeout: timedelta = timedelta(seconds=2)
     max_connections: int = 10_000

@@ -7,6 +7,7 @@ and stable has the rest, so a larger weight keeps everyone who was in a smaller 
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from typing import Any
 
 from envoy.config.route.v3 import route_components_pb2, route_pb2, scoped_route_pb2
@@ -19,6 +20,8 @@ from controller.core.traffic import WHOLE_PPM, AudienceSplit, Backend, TrafficTa
 
 ARTIFACT_HEADER = "x-agentrollout-artifact"
 """Tells the agent which artifact it is answering as."""
+
+_LATER = timedelta(seconds=1)
 
 _ANYTHING: dict[str, Any] = {"safe_regex": {"regex": ".+"}}
 
@@ -137,7 +140,12 @@ def _route(
     table: TrafficTable,
     options: RouterOptions,
 ) -> Any:
-    """No retry policy, ever: a retry would be answered by the same version but counted as its second chance."""
+    """A route with the limits of all routes.
+
+    Only the limit of a try has a counter of the version, and it runs only while the agent is the one to speak; the
+    limit of the stream, a little longer, is then left to end what users abandon. Never a retry: it would hide what
+    it repeats.
+    """
     weighted = {
         "clusters": arms,
         "use_hash_policy": {"value": bool(hash_policy)},
@@ -149,7 +157,8 @@ def _route(
         route={
             "weighted_clusters": weighted,
             "hash_policy": hash_policy,
-            "timeout": options.request_timeout,
-            "idle_timeout": options.idle_timeout,
+            "timeout": timedelta(0),
+            "idle_timeout": options.idle_timeout + _LATER,
+            "retry_policy": {"num_retries": {"value": 0}, "per_try_idle_timeout": options.idle_timeout},
         },
     )
