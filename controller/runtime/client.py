@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -54,7 +54,7 @@ class ListerWatcher(Protocol):
 
     def watch(
         self, resource_version: str, *, server_timeout: float, inactivity_timeout: float
-    ) -> AsyncIterator[WatchEvent]:
+    ) -> AsyncGenerator[WatchEvent, None]:
         """Changes after ``resource_version``, until the server ends the stream."""
 
 
@@ -113,7 +113,7 @@ class ResourceClient:
 
     async def watch(
         self, resource_version: str, *, server_timeout: float, inactivity_timeout: float
-    ) -> AsyncIterator[WatchEvent]:
+    ) -> AsyncGenerator[WatchEvent, None]:
         """Changes after ``resource_version``, bookmarks included, until the server ends the stream.
 
         Args:
@@ -134,7 +134,7 @@ class ResourceClient:
         }
         path = self.resource.path()
         lines = self._transport.stream(path, query=query, timeout=server_timeout + _STREAM_GRACE_SECONDS)
-        async with aclosing(lines):  # type: ignore[type-var]  # an async generator, as all its implementations are
+        async with aclosing(lines):
             while True:
                 try:
                     async with asyncio.timeout(inactivity_timeout):
@@ -237,8 +237,10 @@ def _decode_event(line: bytes, path: str) -> WatchEvent:
     try:
         decoded = json.loads(line)
         kind, obj = decoded["type"], decoded["object"]
-    except (ValueError, LookupError, TypeError) as error:
-        raise Unavailable(f"WATCH {path}: not a watch event: {line[:100]!r}", reason="NotJSON") from error
+    except (ValueError, LookupError, TypeError):
+        kind, obj = "", None
+    if not isinstance(obj, dict):
+        raise Unavailable(f"WATCH {path}: not a watch event: {line[:100]!r}", reason="NotJSON")
     if kind == "ERROR":
         raise error_from_status(int(obj.get("code") or 500), obj, request=f"WATCH {path}")
     return WatchEvent(kind, obj)

@@ -21,6 +21,8 @@ class RuntimeMetrics:
         retries: Rate-limited adds to the queue ``name``.
         queue_seconds: How long keys waited in the queue ``name``.
         work_seconds: How long keys were worked on from the queue ``name``.
+        longest_running: Seconds since the oldest unfinished reconcile from the queue ``name`` began: shows what hangs.
+        unfinished: Sum of those seconds over all unfinished ones.
         requests: Requests to the API server by ``code`` (``<error>`` without an answer), ``method`` and ``host``.
         watch_restarts: Ended watches by ``resource`` and ``reason``.
         store_objects: Objects in the store of ``resource``.
@@ -75,6 +77,18 @@ class RuntimeMetrics:
             "How long keys were worked on.",
             queue,
             buckets=_SHORT_TO_LONG_SECONDS,
+            registry=registry,
+        )
+        self.longest_running = Gauge(
+            "workqueue_longest_running_processor_seconds",
+            "Age of the oldest unfinished work.",
+            queue,
+            registry=registry,
+        )
+        self.unfinished = Gauge(
+            "workqueue_unfinished_work_seconds",
+            "Sum of the ages of unfinished work.",
+            queue,
             registry=registry,
         )
         self.requests = Counter(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Protocol
 
@@ -49,7 +49,7 @@ class Transport(Protocol):
             ApiError: The typed refusal, or Unavailable after ``timeout`` seconds or on a broken connection.
         """
 
-    def stream(self, path: str, *, query: Query, timeout: float) -> AsyncIterator[bytes]:
+    def stream(self, path: str, *, query: Query, timeout: float) -> AsyncGenerator[bytes, None]:
         """The lines of an endless GET, for at most ``timeout`` seconds.
 
         Raises:
@@ -113,7 +113,7 @@ class KubernetesTransport:
             async with self._response(method, path, query or {}, body, content_type, deadline) as response:
                 return _decode(await response.read(), asked)
 
-    async def stream(self, path: str, *, query: Query, timeout: float) -> AsyncIterator[bytes]:
+    async def stream(self, path: str, *, query: Query, timeout: float) -> AsyncGenerator[bytes, None]:
         """See `Transport.stream`."""
         deadline = aiohttp.ClientTimeout(total=timeout, sock_connect=_CONNECT_SECONDS)
         splitter = LineSplitter()
@@ -182,7 +182,8 @@ class KubernetesTransport:
         except ConfigurationError as error:
             _log.warning("credentials_not_renewed", error=str(error))
             return
-        self._client.configuration.api_key = fresh.api_key
+        current = self._client.configuration
+        current.api_key, current.refresh_api_key_hook = fresh.api_key, fresh.refresh_api_key_hook
 
 
 class ConfigurationError(Exception):

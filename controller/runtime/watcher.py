@@ -210,7 +210,8 @@ class Watcher:
         except ApiError as failure:
             error = failure
             self._machine.failed(failure)
-        except ValueError as failure:
+        except Exception as failure:  # noqa: BLE001 - an answer that makes no sense must not end the watcher
+            _log.error("watch_answer_not_understood", resource=self._client.resource.name, exc_info=failure)
             error = Gone(f"the server's answer makes no sense, listing again: {failure}")
             self._machine.failed(error)
         return self._pause(error, self._clock.monotonic() - watching_since)
@@ -222,7 +223,7 @@ class Watcher:
             server_timeout=self._settings.server_timeout * spread,
             inactivity_timeout=self._settings.inactivity_timeout,
         )
-        async with aclosing(stream):  # type: ignore[type-var]  # an async generator, as all its implementations are
+        async with aclosing(stream):
             async for line in stream:
                 self.problem = ""
                 for event in self._machine.change(line):

@@ -55,6 +55,8 @@ class WorkQueue:
         self._delayed = _DelayedKeys(clock, self.add)
         self._shut_down = False
         self._changed = asyncio.Event()
+        self._metrics.unfinished.labels(name=name).set_function(lambda: sum(self._ages()))
+        self._metrics.longest_running.labels(name=name).set_function(lambda: max(self._ages(), default=0.0))
 
     def __len__(self) -> int:
         """Keys that wait for a worker, without the delayed ones."""
@@ -140,6 +142,11 @@ class WorkQueue:
         while self._queue or self._processing:
             self._changed.clear()
             await self._changed.wait()
+
+    def _ages(self) -> list[float]:
+        now = self._clock.monotonic()
+        # A copy in one step: a scrape may come from another thread.
+        return [now - started for started in tuple(self._processing.values())]
 
     def _push(self, key: str) -> None:
         self._queue.append(key)

@@ -1,9 +1,10 @@
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
 
 from controller.runtime.backoff import Backoff
 from controller.runtime.client import Page, WatchEvent
@@ -148,7 +149,7 @@ class ScriptedServer:
 
     async def watch(
         self, resource_version: str, *, server_timeout: float, inactivity_timeout: float
-    ) -> AsyncIterator[WatchEvent]:
+    ) -> AsyncGenerator[WatchEvent, None]:
         assert server_timeout > inactivity_timeout > 0
         self.asked.append((self._clock.monotonic(), WatchRequest(resource_version)))
         answer = await self._next()
@@ -240,8 +241,14 @@ async def test_an_overloaded_server_is_left_alone_as_long_as_it_asks() -> None:
 
 
 async def test_an_answer_that_makes_no_sense_leads_to_a_new_list() -> None:
-    server, _ = await _watch([EMPTY, [WatchEvent("ADDED", {})], EMPTY, []])
-    assert [type(request) for _, request in server.asked[:3]] == [ListRequest, WatchRequest, ListRequest]
+    nameless = Page(({"metadata": "?"},), "10", "")
+    with capture_logs() as logs:
+        server, _ = await _watch([EMPTY, [WatchEvent("ADDED", {})], nameless, EMPTY, []])
+    understood = [log["event"] == "watch_answer_not_understood" for log in logs]
+    assert understood.count(True) == 2
+    assert [type(request) for _, request in server.asked[:4]] == [
+        ListRequest, WatchRequest, ListRequest, ListRequest,
+    ]  # fmt: skip
 
 
 async def test_the_problem_is_told_until_it_is_over() -> None:

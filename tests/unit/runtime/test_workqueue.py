@@ -176,6 +176,8 @@ async def test_the_metrics_have_client_gos_names() -> None:
     clock.advance(2)
     await queue.get()
     clock.advance(3)
+    assert registry.get_sample_value("workqueue_longest_running_processor_seconds", {"name": "rollouts"}) == 3
+    assert registry.get_sample_value("workqueue_unfinished_work_seconds", {"name": "rollouts"}) == 3
     queue.add_rate_limited("a")
     queue.done("a")
 
