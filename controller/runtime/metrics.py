@@ -30,7 +30,11 @@ class RuntimeMetrics:
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        controller, queue = ["controller"], ["name"]
+        self._define_controller_metrics(registry, ["controller"])
+        self._define_queue_metrics(registry, ["name"])
+        self._define_client_metrics(registry, ["resource"])
+
+    def _define_controller_metrics(self, registry: CollectorRegistry, controller: list[str]) -> None:
         self.reconcile_total = Counter(
             "controller_runtime_reconcile_total",
             "Reconciles per controller and result.",
@@ -62,6 +66,8 @@ class RuntimeMetrics:
             controller,
             registry=registry,
         )
+
+    def _define_queue_metrics(self, registry: CollectorRegistry, queue: list[str]) -> None:
         self.depth = Gauge("workqueue_depth", "Keys waiting in the queue.", queue, registry=registry)
         self.adds = Counter("workqueue_adds_total", "Keys that entered the queue.", queue, registry=registry)
         self.retries = Counter("workqueue_retries_total", "Rate-limited adds.", queue, registry=registry)
@@ -91,6 +97,8 @@ class RuntimeMetrics:
             queue,
             registry=registry,
         )
+
+    def _define_client_metrics(self, registry: CollectorRegistry, resource: list[str]) -> None:
         self.requests = Counter(
             "rest_client_requests_total",
             "Requests to the API server.",
@@ -98,15 +106,15 @@ class RuntimeMetrics:
             registry=registry,
         )
         self.watch_restarts = Counter(
-            "agentrollout_watch_restarts_total", "Ended watches.", ["resource", "reason"], registry=registry
+            "agentrollout_watch_restarts_total", "Ended watches.", [*resource, "reason"], registry=registry
         )
         self.store_objects = Gauge(
-            "agentrollout_store_objects", "Objects in the store.", ["resource"], registry=registry
+            "agentrollout_store_objects", "Objects in the store.", resource, registry=registry
         )
         self.store_invalid = Gauge(
             "agentrollout_store_invalid_objects",
             "Objects that cannot be understood and are kept out of the store.",
-            ["resource"],
+            resource,
             registry=registry,
         )
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from structlog.testing import capture_logs
 
 from controller.runtime import errors
 from controller.runtime.backoff import Backoff
@@ -16,7 +17,7 @@ from controller.runtime.client import ResourceClient, WatchEvent
 from controller.runtime.clock import SystemClock
 from controller.runtime.informer import Informer
 from controller.runtime.resource import RawObject, Resource
-from controller.runtime.transport import KubernetesTransport
+from controller.runtime.transport import ConfigurationError, KubernetesTransport
 from controller.runtime.watcher import WatcherSettings
 
 WIDGETS = Resource("example.com", "v1", "widgets", "Widget")
@@ -294,6 +295,30 @@ async def test_a_renewed_token_is_taken_over_without_an_error(
     accepted = "Bearer third"
     with pytest.raises(errors.Unauthorized, match="token expired"):
         await client.list_page()
+
+
+async def test_credentials_that_cannot_be_renewed_leave_the_servers_refusal(
+    server: FaultyServer, client: ResourceClient
+) -> None:
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return _status(401, "Unauthorized", "token expired")
+
+    server.answer = answer
+    server.kubeconfig.unlink()
+    with capture_logs() as logs, pytest.raises(errors.Unauthorized, match="token expired"):
+        await client.list_page()
+    assert [log["event"] for log in logs] == ["credentials_not_renewed"]
+
+
+async def test_in_a_pod_the_service_account_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.96.0.1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
+    # There is none here; that it was looked for shows in the message.
+    with pytest.raises(
+        ConfigurationError, match="the pod's service account: Service token file does not exist"
+    ):
+        await KubernetesTransport.connect()
 
 
 async def test_a_compacted_version_is_followed_by_a_new_list_that_tells_deletions(
