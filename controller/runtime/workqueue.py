@@ -47,7 +47,6 @@ class WorkQueue:
         self.name = name
         self._clock = clock
         self._backoff = backoff
-        self._metrics = metrics or private_metrics()
         self._queue: deque[str] = deque()
         self._dirty: dict[str, float] = {}
         self._processing: dict[str, float] = {}
@@ -55,8 +54,14 @@ class WorkQueue:
         self._delayed = _DelayedKeys(clock, self.add)
         self._shut_down = False
         self._changed = asyncio.Event()
-        self._metrics.unfinished.labels(name=name).set_function(lambda: sum(self._ages()))
-        self._metrics.longest_running.labels(name=name).set_function(lambda: max(self._ages(), default=0.0))
+        metrics = metrics or private_metrics()
+        self._depth = metrics.depth.labels(name=name)
+        self._adds = metrics.adds.labels(name=name)
+        self._retries = metrics.retries.labels(name=name)
+        self._queue_seconds = metrics.queue_seconds.labels(name=name)
+        self._work_seconds = metrics.work_seconds.labels(name=name)
+        metrics.unfinished.labels(name=name).set_function(lambda: sum(self._ages()))
+        metrics.longest_running.labels(name=name).set_function(lambda: max(self._ages(), default=0.0))
 
     def __len__(self) -> int:
         """Keys that wait for a worker, without the delayed ones."""
@@ -72,7 +77,7 @@ class WorkQueue:
         if self._shut_down or key in self._dirty:
             return
         self._dirty[key] = self._clock.monotonic()
-        self._metrics.adds.labels(name=self.name).inc()
+        self._adds.inc()
         if key not in self._processing:
             self._push(key)
 
@@ -88,7 +93,7 @@ class WorkQueue:
     def add_rate_limited(self, key: str) -> None:
         """Add ``key`` after a delay that grows with each call until `forget`."""
         self._failures[key] = self._failures.get(key, 0) + 1
-        self._metrics.retries.labels(name=self.name).inc()
+        self._retries.inc()
         self.add_after(key, self._backoff.delay(self._failures[key]))
 
     def forget(self, key: str) -> None:
@@ -112,7 +117,7 @@ class WorkQueue:
             await self._changed.wait()
         key = self._queue.popleft()
         now = self._clock.monotonic()
-        self._metrics.queue_seconds.labels(name=self.name).observe(now - self._dirty.pop(key))
+        self._queue_seconds.observe(now - self._dirty.pop(key))
         self._processing[key] = now
         self._measure_depth()
         return key
@@ -126,7 +131,7 @@ class WorkQueue:
         started = self._processing.pop(key, None)
         if started is None:
             raise ValueError(f"done({key!r}) without get()")
-        self._metrics.work_seconds.labels(name=self.name).observe(self._clock.monotonic() - started)
+        self._work_seconds.observe(self._clock.monotonic() - started)
         if key in self._dirty:
             self._push(key)
         self._changed.set()
@@ -154,7 +159,7 @@ class WorkQueue:
         self._changed.set()
 
     def _measure_depth(self) -> None:
-        self._metrics.depth.labels(name=self.name).set(len(self._queue))
+        self._depth.set(len(self._queue))
 
 
 class _DelayedKeys:
@@ -175,12 +180,19 @@ class _DelayedKeys:
             return
         self._due[key] = due
         heapq.heappush(self._heap, (due, next(self._order), key))
+        if len(self._heap) > 2 * len(self._due) + 16:
+            self._drop_stale()
         self._arm()
 
     def clear(self) -> None:
         self._due.clear()
         self._heap.clear()
         self._arm()
+
+    def _drop_stale(self) -> None:
+        """Keep the heap in proportion to its keys: an instant far away, replaced again and again, would fill it."""
+        self._heap = [(due, order, key) for due, order, key in self._heap if self._due.get(key) == due]
+        heapq.heapify(self._heap)
 
     def _arm(self) -> None:
         if self._timer is not None:

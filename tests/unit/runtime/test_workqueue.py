@@ -101,6 +101,19 @@ async def test_delayed_keys_need_one_timer_at_a_time() -> None:
     assert sum(not timer.cancelled for timer in clock._timers) == 1
 
 
+async def test_replaced_delays_do_not_pile_up() -> None:
+    clock = FakeClock()
+    queue = WorkQueue("q", clock)
+    for _ in range(1000):
+        queue.add_after("a", 3600)
+        queue.add_after("a", 1)
+        clock.advance(1)
+        queue.done(await queue.get())
+    assert len(queue._delayed._heap) < 50
+    queue.add_after("a", 5)
+    assert clock.next_due() == clock.monotonic() + 5
+
+
 async def test_failures_are_put_off_longer_each_time_until_forgotten() -> None:
     clock = FakeClock()
     queue = WorkQueue("q", clock, backoff=FULL)
