@@ -83,10 +83,10 @@ def operator(  # noqa: PLR0913, PLR0917  each is a flag of its own
             help="Health, metrics and artifacts.",
         ),
     ] = Address("127.0.0.1", 8081),
-    listener_address: Annotated[
+    router_address: Annotated[
         Address,
         typer.Option(
-            envvar="AGENTROLLOUT_LISTENER_ADDRESS",
+            envvar="AGENTROLLOUT_ROUTER_ADDRESS",
             parser=_address,
             metavar="HOST:PORT",
             help="Where the routers accept user traffic.",
@@ -115,7 +115,7 @@ def operator(  # noqa: PLR0913, PLR0917  each is a flag of its own
         prometheus_url=prometheus_url,
         xds_address=xds_address,
         http_address=http_address,
-        listener_address=listener_address,
+        router_address=router_address,
         allowed_url_hosts=frozenset(allowed_url_host or ()),
     )
     try:

@@ -47,7 +47,7 @@ class OperatorSettings:
         prometheus_url: Base URL of the Prometheus that scrapes the routers.
         xds_address: Where routers fetch their configuration.
         http_address: Health, metrics and artifacts.
-        listener_address: Where the routers accept user traffic.
+        router_address: Where the routers accept user traffic.
         allowed_url_hosts: Hosts that ``code.url`` may name; none turns URL backends off.
     """
 
@@ -56,5 +56,5 @@ class OperatorSettings:
     prometheus_url: str
     xds_address: Address
     http_address: Address
-    listener_address: Address
+    router_address: Address
     allowed_url_hosts: frozenset[str]

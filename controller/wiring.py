@@ -86,7 +86,7 @@ def build_manager(
         indexers={BY_OWNER: lambda r: (r.owner,), BY_ARTIFACT: lambda r: (r.revision.artifact_id,)},
         metrics=runtime_metrics,
     )
-    listener = settings.listener_address
+    listener = settings.router_address
     router = EnvoyRouter(
         now=clock.now, options=RouterOptions(listen_address=listener.host, listen_port=listener.port)
     )
@@ -154,7 +154,7 @@ def _acknowledged(
     programmed = router.programmed(key)
     if programmed.error:
         _log.warning("split_refused", rollout=key, error=programmed.error)
-    if programmed.table is None or programmed.table != publisher.wanted(key):
+    if not programmed.instances or programmed.table is None or programmed.table != publisher.wanted(key):
         return
     seconds = None if programmed.table.serves_candidate else metrics.cut_acknowledged(key)
     _log.info(

@@ -119,11 +119,23 @@ def structural(schema: Schema, definitions: dict[str, Schema]) -> Schema:
     return result
 
 
+def without_rules(schema: Any) -> Any:
+    """The schema without CEL rules."""
+    if isinstance(schema, dict):
+        return {
+            key: without_rules(value) for key, value in schema.items() if key != "x-kubernetes-validations"
+        }
+    return schema
+
+
 def crd(kind: Kind) -> Schema:
     """The CustomResourceDefinition of one kind."""
     name = kind.model.__name__
     generated = kind.model.model_json_schema(by_alias=True, mode="validation")
     schema = structural(generated, generated.get("$defs", {}))
+    if kind.has_status:
+        # Only the controller writes status, and rules cost the API server time at each write.
+        schema["properties"]["status"] = without_rules(schema["properties"]["status"])
     schema["properties"] |= {
         "apiVersion": {"type": "string"},
         "kind": {"type": "string"},

@@ -10,31 +10,30 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
 PPM_PER_PERCENT = 10_000
-_PERCENT = re.compile(r"^(\d{1,3})(?:\.(\d{1,4}))?%$")
+_PERCENT = re.compile(r"^\d{1,3}(\.\d{1,4})?%?$")
 _DURATION_PART = re.compile(r"(\d+)(ms|s|m|h|d)")
 _UNITS_MS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
 
+# Text, not int-or-string: rules cannot bound the length of an int-or-string, so comparing weights would exceed the
+# API server's cost budget (docs/adr/0002-weights-are-text.md).
 _PERCENT_CEL = (
-    "type(self) == int ? self > 0 && self <= 100 : "
-    r"self.matches('^(100(\\.0{1,4})?|[1-9]?[0-9](\\.[0-9]{1,4})?)%$') && !self.matches('^0(\\.0*)?%$')"
+    r"self.matches('^(100(\\.0{1,4})?|[1-9]?[0-9](\\.[0-9]{1,4})?)%?$') && !self.matches('^0(\\.0*)?%?$')"
 )
 
 
 def parse_percent(value: Any) -> int:
-    """Parts per million of ``"12.5%"`` or of an integer percent.
+    """Parts per million of ``"12.5%"`` or ``"10"``; a number is parts per million already.
 
     Raises:
-        ValueError: If the text is no percentage above 0 and up to 100.
+        ValueError: If the text is no percentage up to 100.
     """
-    if isinstance(value, int) and not isinstance(value, bool):
-        ppm = value * PPM_PER_PERCENT
-    elif isinstance(value, str) and _PERCENT.match(value):
-        ppm = int(Decimal(value[:-1]) * PPM_PER_PERCENT)
-    else:
-        raise ValueError(f"{value!r} is not a percentage: write 1%, 0.1% or 12.5%")
-    if not 0 <= ppm <= 100 * PPM_PER_PERCENT:
+    if isinstance(value, str):
+        if not _PERCENT.match(value):
+            raise ValueError(f"{value!r} is not a percentage: write 1%, 0.1% or 12.5%")
+        value = int(Decimal(value.removesuffix("%")) * PPM_PER_PERCENT)
+    if not isinstance(value, int) or not 0 <= value <= 100 * PPM_PER_PERCENT:
         raise ValueError(f"{value!r} is not between 0% and 100%")
-    return ppm
+    return value
 
 
 def format_percent(ppm: int) -> str:
@@ -89,7 +88,7 @@ Weight = Annotated[
     PlainSerializer(format_percent, return_type=str),
     WithJsonSchema(
         {
-            "x-kubernetes-int-or-string": True,
+            "type": "string",
             "maxLength": 9,
             "x-kubernetes-validations": [
                 rule(_PERCENT_CEL, "must be above 0% and up to 100%, such as 1%, 0.1% or 12.5%")

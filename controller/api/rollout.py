@@ -13,8 +13,14 @@ from controller.api.model import Model, ObjectMeta
 from controller.api.quantities import rule
 from controller.api.status import RolloutStatus
 
-_GENERAL = "self.filter(s, !has(s.audience) && has(s.weight))"
-_AS_NUMBERS = f"{_GENERAL}.map(s, double(string(s.weight).replace('%', '')))"
+_IS_GENERAL = "!has({0}.audience) && has({0}.weight)"
+_NUMBER = "double({0}.weight.replace('%', ''))"
+# Rules run over `self` itself: the API server knows the bounds of its items, and loses them behind filter().
+_SORTED = f"self.map(s, {_IS_GENERAL.format('s')}, {_NUMBER.format('s')}).isSorted()"
+_DISTINCT = (
+    f"self.all(s, !({_IS_GENERAL.format('s')}) || "
+    f"self.exists_one(t, {_IS_GENERAL.format('t')} && {_NUMBER.format('t')} == {_NUMBER.format('s')}))"
+)
 
 Host = Annotated[
     str,
@@ -70,12 +76,12 @@ class RolloutSpec(Model):
         json_schema_extra={
             "x-kubernetes-validations": [
                 rule(
-                    f"{_AS_NUMBERS}.isSorted() && {_AS_NUMBERS}.all(w, {_AS_NUMBERS}.exists_one(v, v == w))",
+                    f"{_SORTED} && {_DISTINCT}",
                     "weights of stages without audience must strictly increase, such as 1%, 10%, 50%, 100%",
                 ),
                 rule(
                     "!has(self[self.size() - 1].audience) && has(self[self.size() - 1].weight) && "
-                    "double(string(self[self.size() - 1].weight).replace('%', '')) == 100.0",
+                    "double(self[self.size() - 1].weight.replace('%', '')) == 100.0",
                     "the last stage must have weight 100% and no audience",
                 ),
             ]
