@@ -10,8 +10,6 @@ from examples.demo.agent import create_app
 from examples.demo.tools import ToolCallError, call
 from examples.demo.versions import AgentVersion, Faults
 
-pytestmark = pytest.mark.unit
-
 
 def client(version: AgentVersion) -> httpx.AsyncClient:
     transport = httpx.ASGITransport(app=create_app(version))

@@ -1,0 +1,31 @@
+"""What a person can do with a demo that was left running."""
+
+from __future__ import annotations
+
+from devkit.toolchain import Toolchain
+from examples.demo.world import World
+
+
+def how_to_look(world: World) -> str:
+    """Commands and addresses, ready to be pasted."""
+    kubectl = Toolchain().find("kubectl")
+    version = next(iter(world.agents))
+    return f"""
+The demo goes on: users keep talking to the agent. In another terminal:
+
+  export KUBECONFIG={world.cluster.kubeconfig}
+  alias kubectl={kubectl}
+  kubectl -n {world.namespace} get aro,arev
+  kubectl -n {world.namespace} describe aro {world.name}
+  kubectl -n {world.namespace} get aro {world.name} -w        # and in a third one deliver {version} again:
+  kubectl apply -f {world.directory}/{world.name}-{version}.yaml
+
+  curl {world.users_url}/v1/chat/completions -H 'host: {world.host}' -H 'x-session-id: me' \\
+    -H 'content-type: application/json' -d '{{"messages": [{{"role": "user", "content": "Where is my order 1234?"}}]}}'
+
+  Prometheus   {world.prometheus.url}
+  Operator     {world.operator_url}/metrics
+  Envoy admin  {world.envoy.admin_url}
+  Logs         {world.directory}
+
+Ctrl-C here stops and removes all of it."""

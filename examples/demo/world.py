@@ -1,0 +1,199 @@
+"""Everything the demo runs on: a Kubernetes API, Prometheus, Envoy, the operator, and one process for each agent."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from controller.adapters.envoy.bootstrap import bootstrap
+from controller.adapters.envoy.listener import LISTENER_NAME
+from devkit.cluster import Cluster, ExistingCluster, open_cluster
+from devkit.envoy import Envoy
+from devkit.errors import DevkitError
+from devkit.process import LOOPBACK, Process, free_port
+from devkit.prometheus import Prometheus, ScrapeJob
+from devkit.service import answers
+from devkit.toolchain import Toolchain
+from examples.demo.errors import DemoError
+from examples.demo.versions import AgentVersion
+
+_HERE = Path(__file__).parent
+_ROOT = _HERE.parent.parent
+_START_SECONDS = 30.0
+_ROUTER = "router-0"
+
+
+@dataclass
+class World:
+    """What runs, and how to reach it."""
+
+    directory: Path
+    cluster: Cluster
+    prometheus: Prometheus
+    operator: Process
+    operator_url: str
+    envoy: Envoy
+    users_url: str
+    stack: ExitStack
+    manifest: dict[str, object] = field(
+        default_factory=lambda: yaml.safe_load((_HERE / "rollout.yaml").read_text())
+    )
+    agents: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def host(self) -> str:
+        """The host name that users ask for."""
+        spec = self.manifest["spec"]
+        return str(spec["traffic"]["envoy"]["hosts"][0])  # type: ignore[index]
+
+    @property
+    def name(self) -> str:
+        """Name of the AgentRollout."""
+        return str(self.manifest["metadata"]["name"])  # type: ignore[index]
+
+    @property
+    def namespace(self) -> str:
+        """Its namespace."""
+        return str(self.manifest["metadata"]["namespace"])  # type: ignore[index]
+
+    def start_agent(self, version: AgentVersion) -> None:
+        """Start the process that serves a version and have it scraped.
+
+        Raises:
+            DevkitError: If it does not come up.
+        """
+        path = self.directory / f"{version.name}.json"
+        version.save(path)
+        port = free_port()
+        module = ["-m", "examples.demo.agent", f"--version-file={path}", f"--port={port}"]
+        agent = Process(
+            f"agent-{version.name}", [sys.executable, *module], self.directory, env={"PYTHONPATH": str(_ROOT)}
+        )
+        self.stack.callback(agent.stop)
+        agent.start()
+        url = f"http://{LOOPBACK}:{port}"
+        agent.wait_ready(lambda: answers(f"{url}/healthz"), timeout=_START_SECONDS, port=port)
+        self.agents[version.name] = url
+        targets = [each.removeprefix("http://") for each in self.agents.values()]
+        self.prometheus.set_targets("agents", targets)
+
+    def apply(self, version: AgentVersion) -> int:
+        """Apply the AgentRollout with this version and return the generation it got.
+
+        Raises:
+            DevkitError: If the API server refuses it.
+        """
+        spec = self.manifest["spec"]
+        agent = version.manifest_agent(self.agents[version.name])
+        wanted = {**self.manifest, "spec": {**spec, "agent": agent}}  # type: ignore[dict-item]
+        path = self.directory / f"{self.name}-{version.name}.yaml"
+        path.write_text(yaml.safe_dump(wanted, sort_keys=False))
+        printed = self.cluster.kubectl("apply", f"--filename={path}", "--output=json")
+        return int(json.loads(printed)["metadata"]["generation"])
+
+    def watch_command(self) -> list[str | Path]:
+        """Prints the AgentRollout as JSON whenever it changes."""
+        kubectl = Toolchain().find("kubectl")
+        caches = f"--cache-dir={self.cluster.kubeconfig.parent / 'kubectl-cache'}"
+        access = [f"--kubeconfig={self.cluster.kubeconfig}", caches, f"--namespace={self.namespace}"]
+        return [kubectl, *access, "get", "agentrollout", self.name, "--watch", "--output=json"]
+
+    def check(self) -> None:
+        """Raise DemoError if something that must run does not."""
+        for process in (self.operator, self.envoy.process, self.prometheus.process):
+            if not process.running:
+                raise DemoError(
+                    f"{process.name} ended with code {process.returncode}. Its log {process.log} ends with:\n"
+                    f"{process.log_tail()}"
+                )
+
+
+@contextmanager
+def open_world(directory: Path, say: Callable[[str], None]) -> Iterator[World]:
+    """Start everything, and remove it on the way out.
+
+    Args:
+        directory: For logs and data; left in place.
+        say: Called with what is being started.
+
+    Raises:
+        DevkitError: If something does not come up.
+    """
+    with ExitStack() as stack:
+        say("Starting a Kubernetes API server.")
+        cluster = stack.enter_context(open_cluster(directory))
+        _prepare(cluster, stack)
+        say("Starting Prometheus, the operator and Envoy.")
+        jobs = [ScrapeJob("envoy", path="/stats/prometheus"), ScrapeJob("agents")]
+        prometheus = stack.enter_context(Prometheus(jobs, directory=directory / "prometheus"))
+        xds_port, http_port, user_port = free_port(), free_port(), free_port()
+        command = _operator_command(cluster, prometheus, xds_port, http_port, user_port)
+        operator = Process("operator", command, directory)
+        stack.callback(operator.stop)
+        operator.start()
+        operator_url = f"http://{LOOPBACK}:{http_port}"
+        envoy = stack.enter_context(_envoy(directory, xds_port))
+        operator.wait_ready(lambda: answers(f"{operator_url}/readyz"), timeout=_START_SECONDS)
+        envoy.wait_live()
+        port = envoy.listener_address(LISTENER_NAME).rpartition(":")[2]
+        prometheus.set_targets("envoy", [envoy.admin_address])
+        users_url = f"http://{LOOPBACK}:{port}"
+        yield World(directory, cluster, prometheus, operator, operator_url, envoy, users_url, stack)
+
+
+@contextmanager
+def kept_on_failure(directory: Path) -> Iterator[None]:
+    """Remove the logs when all went well or the user gave up, and keep them otherwise."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        shutil.rmtree(directory, ignore_errors=True)
+        raise
+    else:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _prepare(cluster: Cluster, stack: ExitStack) -> None:
+    crds = sorted((_ROOT / "crds").glob("*.yaml"))
+    cluster.kubectl("apply", *(f"--filename={path}" for path in crds))
+    cluster.kubectl(
+        "wait", "--for=condition=Established", "--timeout=30s", *(f"--filename={path}" for path in crds)
+    )
+    cluster.kubectl("create", "namespace", "shop")
+    if isinstance(cluster, ExistingCluster):  # any other is gone as a whole
+        stack.callback(_delete_namespace, cluster)
+
+
+def _delete_namespace(cluster: Cluster) -> None:
+    with contextlib.suppress(DevkitError):
+        cluster.kubectl("delete", "namespace", "shop", "--wait=false")
+
+
+def _envoy(directory: Path, xds_port: int) -> Envoy:
+    configuration = bootstrap(_ROUTER, xds_host=LOOPBACK, xds_port=xds_port)
+    # Its configuration comes from the operator, so it is awaited when the operator is there.
+    return Envoy(configuration, wait_live=False, directory=directory / "envoy")
+
+
+def _operator_command(
+    cluster: Cluster, prometheus: Prometheus, xds_port: int, http_port: int, user_port: int
+) -> list[str | Path]:
+    return [
+        Path(sys.executable).with_name("agentrollout"),
+        "operator",
+        f"--kubeconfig={cluster.kubeconfig}",
+        f"--prometheus-url={prometheus.url}",
+        f"--xds-address={LOOPBACK}:{xds_port}",
+        f"--http-address={LOOPBACK}:{http_port}",
+        f"--router-address={LOOPBACK}:{user_port}",
+        f"--allowed-url-host={LOOPBACK}",
+        "--log-format=json",
+    ]

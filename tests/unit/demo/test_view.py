@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import io
+from datetime import timedelta
+
+import pytest
+from rich.console import Console, RenderableType
+
+from examples.demo import acts
+from examples.demo.acts import Act, Ending
+from examples.demo.events import Event, Tone
+from examples.demo.observations import Recent, VersionTotals
+from examples.demo.report import report
+from examples.demo.result import ActResult, TakenBack
+from examples.demo.screen import PlainScreen, open_screen
+from examples.demo.story import Chapter
+from examples.demo.view import Scene, render, status_line
+from tests.unit.demo.stories import NOW, metric, staged
+
+GOOD, BAD, _ = acts.all_acts()
+RECENT = Recent(180.0, 3, 0.018, {"v1": 0.9, "v2": 0.1}, {"v2": 1.0})
+
+
+def scene(**changes: object) -> Scene:
+    events = [Event(NOW + timedelta(seconds=second), f"event {second}") for second in range(20)]
+    values = {
+        "chapter": Chapter(GOOD, NOW, events),
+        "acts": 3,
+        "rollout": staged(analysis=[metric("errors", "Pass", bad=1), metric("latency", "Insufficient")]),
+        "recent": RECENT,
+        "requests": 4321,
+        "failed": 17,
+        "now": NOW + timedelta(seconds=12),
+    }
+    return Scene(**(values | changes))  # type: ignore[arg-type]
+
+
+def printed(*parts: RenderableType, width: int = 100) -> str:
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    for part in parts:
+        console.print(part)
+    output = console.file
+    assert isinstance(output, io.StringIO)
+    return output.getvalue()
+
+
+def test_the_picture_shows_stage_weight_observed_share_verdicts_and_errors() -> None:
+    picture = printed(render(scene()))
+    for words in (
+        "Act 1 of 3", "internal ✓", "1% ✓", "Progressing", "10.0%", "100.0%", "1/80 (1.2%)", "1.25 of 2000",
+        "180 requests/s", "3 failed in the last 5 s", "4321 requests in all, 17 failed", "event 19",
+    ):  # fmt: skip
+        assert words in picture
+    assert "event 9" not in picture
+
+
+@pytest.mark.parametrize("width", [80, 100, 160])
+def test_the_picture_keeps_within_the_terminal_and_keeps_its_height(width: int) -> None:
+    full, bare = printed(render(scene()), width=width), printed(render(scene(rollout=staged())), width=width)
+    assert max(map(len, full.splitlines())) <= width
+    assert len(full.splitlines()) == len(bare.splitlines()) <= 30
+
+
+def test_there_is_a_picture_before_anything_happened() -> None:
+    empty = Recent(0.0, 0, 0.0, {}, {})
+    picture = printed(render(scene(chapter=Chapter(None, NOW), rollout=None, recent=empty)))
+    assert "The first version takes over" in picture
+
+
+def test_the_same_in_one_line_for_logs() -> None:
+    line = status_line(scene())
+    assert "stage 10%, weight 10%, programmed 10%, observed 10.0% (internal 100.0%)" in line
+    assert "errors Pass (1 of 80 against 1 of 200)" in line
+
+
+def test_events_are_lines_where_there_is_no_terminal() -> None:
+    console = Console(file=io.StringIO(), width=60)
+    with open_screen(console) as screen:
+        assert isinstance(screen, PlainScreen)
+        screen.event(Chapter(BAD, NOW), Event(NOW + timedelta(seconds=3), "taken back [on] errors"))
+        screen.scene(scene)
+    assert isinstance(console.file, io.StringIO)
+    assert console.file.getvalue() == "act 2   +3.0 s  taken back [on] errors\n"
+
+
+def result(act: Act, **changes: object) -> ActResult:
+    values = {
+        "act": act,
+        "began": NOW,
+        "ended": NOW + timedelta(seconds=14),
+        "ending": act.ending,
+        "problem": "",
+        "events": (Event(NOW + timedelta(seconds=9), "taken back on errors", Tone.BAD),),
+        "met": VersionTotals(61, 12, 1, NOW + timedelta(seconds=9.2), NOW + timedelta(seconds=4)),
+        "requests": 2500,
+        "failed": 20,
+    }
+    return ActResult(**(values | changes))  # type: ignore[arg-type]
+
+
+def test_the_report_tells_what_happened_when_and_what_users_met() -> None:
+    back = TakenBack(*(NOW + timedelta(seconds=second) for second in (8.0, 9.0, 9.015)))
+    text = printed(*report([result(GOOD), result(BAD, taken_back=back)]))
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    second = lines.index("Act 2 v3: a prompt that makes one answer in five fail")
+
+    assert "sufficient evidence to weight 0 acknowledged by Envoy – 1.01 s" in lines
+    assert "of that, failed verdict to acknowledgement – 15 ms" in lines
+    assert "user requests that met the new version 61 61" in lines
+    assert lines[second + 4 : second + 10] == [
+        "+4.0 s a user meets the first failed or slow answer of v3",
+        "+8.0 s the samples stored in Prometheus suffice to decide",
+        "+9.0 s taken back on errors",
+        "+9.0 s Envoy acknowledges weight 0 for v3",
+        "+9.2 s the last answer of v3 reaches a user",
+        "",
+    ]
+
+
+def test_an_act_without_end_is_reported_as_such() -> None:
+    assert "not finished" in printed(*report([result(BAD, ending=None, problem="Waited in vain.")]))
+
+
+def test_expectations_name_the_metric() -> None:
+    assert (GOOD.expectation, BAD.expectation) == ("promoted", "taken back on errors")
+    assert [act.ending for act in acts.all_acts()] == [Ending.PROMOTED, Ending.TAKEN_BACK, Ending.TAKEN_BACK]
