@@ -123,12 +123,11 @@ class ControlPlane(Service):
 
     def _launch(self) -> None:
         self.etcd.start()
-        # Both start at once: the API server waits for etcd by itself, and that is a second faster.
-        self.api_server.start()
         port = self._ports["etcd"]
         self.etcd.wait_ready(
             lambda: answers(f"http://{LOOPBACK}:{port}/health"), timeout=_START_TIMEOUT, port=port
         )
+        self.api_server.start()
         self.wait_ready()
         if self._controller_manager is not None:
             self._controller_manager.start()

@@ -16,7 +16,7 @@ import psutil
 from devkit.errors import DevkitError, PortTakenError
 
 _GUARD = Path(__file__).with_name("_guard.py")
-_POLL_SECONDS = 0.02
+_POLL_SECONDS = 0.05
 _LOG_TAIL_BYTES = 4000
 LOOPBACK = "127.0.0.1"
 
@@ -44,7 +44,7 @@ def wait_until(condition: Callable[[], bool], *, timeout: float, what: str) -> N
     """Poll `condition` until it holds.
 
     Args:
-        condition: Cheap and safe to call fifty times a second.
+        condition: Cheap and safe to call twenty times a second.
         timeout: Seconds.
         what: What is awaited, for the error: "Prometheus to be ready".
 

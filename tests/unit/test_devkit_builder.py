@@ -1,12 +1,11 @@
-import os
 import stat
+import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from io import StringIO
 from pathlib import Path
 
-import filelock
 import pytest
 from rich.console import Console
 
@@ -133,14 +132,8 @@ def test_a_lock_whose_owner_is_gone_does_not_block(program: Program, fake_go: Ma
     fake_go()
     lock = cached(program, tmp_path / "cache").parent.parent / "build.lock"
     lock.parent.mkdir(parents=True)
-
-    def die_holding_it() -> None:
-        filelock.FileLock(lock).acquire()
-        os._exit(0)
-
-    if (child := os.fork()) == 0:
-        die_holding_it()
-    os.waitpid(child, 0)
+    die_holding_it = f"import filelock, os; filelock.FileLock({str(lock)!r}).acquire(); os._exit(0)"
+    subprocess.run([sys.executable, "-c", die_holding_it], check=True)
     ensure_built([program], tmp_path / "cache", quiet())
     assert cached(program, tmp_path / "cache").exists()
 
