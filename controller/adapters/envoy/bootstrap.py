@@ -69,6 +69,14 @@ def bootstrap(
             "lds_config": {"ads": {}, "resource_api_version": "V3"},
         },
         "static_resources": {"clusters": [_xds_cluster(xds_host, xds_port)]},
+        "layered_runtime": {
+            "layers": [
+                # The values of an audience are one expression; Envoy's own limit is reached by two long ones.
+                {"name": "limits", "static_layer": {"re2.max_program_size.error_level": 1_000_000}},
+                # Lets a person take a version back through the admin interface when nothing else is alive.
+                {"name": "break-glass", "admin_layer": {}},
+            ]
+        },
         "stats_config": {
             "stats_matcher": {"inclusion_list": {"patterns": list(_STATS_KEPT)}},
             "histogram_bucket_settings": [

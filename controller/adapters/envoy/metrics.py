@@ -21,7 +21,7 @@ silence in the body           1          .    .     .         1     .       .
 user left before the headers  .          .    .     .         .     .       .
 user left in the body         1          .    .     .         .     .       .
 user stopped uploading        .          .    .     .         .     .       .
-user stopped reading          1          .    .     .         .     .       .
+user stopped reading          1          .    .     .         1     .       .
 WebSocket, however it ends    1          .    .     .         .     .       .
 ============================  =========  ===  ====  ========  ====  ======  =====
 
