@@ -29,7 +29,7 @@ from examples.demo.view import Scene
 from examples.demo.watch import RolloutWatch
 from examples.demo.world import World, kept_on_failure, open_world
 
-_SLOW_SECONDS = 0.1
+_LOG_WIDTH = 100
 
 
 def main(
@@ -40,6 +40,8 @@ def main(
     """Deliver three versions of an agent on real parts: one is promoted, two are taken back."""
     signal.signal(signal.SIGTERM, _interrupt)
     console = Console()
+    if not console.is_terminal:
+        console.width = _LOG_WIDTH
     directory = Path(tempfile.mkdtemp(prefix="agentrollout-demo-"))
     try:
         with kept_on_failure(directory), open_world(directory, console.print) as world:
@@ -63,7 +65,7 @@ async def _play(world: World, console: Console, rate: float, *, keep: bool) -> N
 async def _play_all(
     world: World, console: Console, rate: float, tasks: asyncio.TaskGroup, *, keep: bool
 ) -> None:
-    observations = Observations(_SLOW_SECONDS)
+    observations = Observations()
     users = Users(world.users_url, world.host, Habits(requests_per_second=rate), observations)
     with open_screen(console) as screen:
         story = Story(screen.event)

@@ -63,14 +63,14 @@ def _stage(old: StageStatus | None, new: StageStatus | None) -> list[Event]:
 
 
 def _verdicts(old: RolloutStatus, new: RolloutStatus, now: datetime) -> list[Event]:
+    """Pass and Error; what comes of Fail is told as the rollback."""
     known = {metric.name: metric.verdict for metric in old.analysis}
-    tones = {Verdict.PASS: Tone.GOOD, Verdict.FAIL: Tone.BAD, Verdict.ERROR: Tone.BAD}
+    tones = {Verdict.PASS: Tone.GOOD, Verdict.ERROR: Tone.BAD}
+    at = (new.evidence and new.evidence.evaluated_at) or now
     return [
-        Event(
-            now, f"{metric.name}: {metric.verdict}, {numbers(metric)}", tones.get(metric.verdict, Tone.QUIET)
-        )
+        Event(at, f"{metric.name}: {metric.verdict}, {numbers(metric)}", tones[metric.verdict])
         for metric in new.analysis
-        if metric.verdict is not known.get(metric.name) and metric.verdict is not Verdict.INSUFFICIENT
+        if metric.verdict is not known.get(metric.name) and metric.verdict in tones
     ]
 
 

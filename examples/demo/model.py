@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import re
 from collections.abc import Sequence
@@ -16,7 +17,9 @@ _USD_PER_PROMPT_TOKEN = 0.15e-6
 _USD_PER_COMPLETION_TOKEN = 0.60e-6
 # No real model is perfect: a little noise on every version keeps the comparison honest.
 _SLIPS = 0.004
-_THINKING_MS = (8.0, 20.0)
+# Wide on purpose, as with real models: a busy machine then adds little in comparison.
+_THINKING_MS, _THINKING_SPREAD = 100.0, 0.6
+_LONGEST_THINKING_MS = 800.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +64,15 @@ class ScriptedModel:
         tool_call = self._tool_call(messages[-1])
         text = "" if tool_call else "Happy to help. Which order is it about?"
         read = self._prompt_characters + sum(map(len, messages))
-        thinking = self._random.uniform(*_THINKING_MS) + self._faults.added_latency_ms
+        thinking = min(
+            _LONGEST_THINKING_MS, self._random.lognormvariate(math.log(_THINKING_MS), _THINKING_SPREAD)
+        )
         return Completion(
             text=text,
             tool_call=tool_call,
             prompt_tokens=_tokens(read),
             completion_tokens=_tokens(len(text) + len(tool_call)),
-            seconds=thinking / 1000,
+            seconds=(thinking + self._faults.added_latency_ms) / 1000,
         )
 
     def _tool_call(self, question: str) -> str:

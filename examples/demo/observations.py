@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 WINDOW = timedelta(seconds=5)
+SLOW_SECONDS = 0.4
+"""What users of the demo call slow; the product compares with stable and does not know this number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,7 @@ class VersionTotals:
     Attributes:
         requests: Answers, failed ones included.
         failed: Failed answers.
-        slow: Answers slower than the limit given to ``Observations``.
+        slow: Answers slower than ``SLOW_SECONDS``.
         last_at: When its last answer arrived.
         first_failure_at: When its first failed or slow answer arrived.
     """
@@ -88,8 +90,7 @@ class Recent:
 class Observations:
     """Keeps totals for ever and single answers for a few seconds only, so that a kept demo does not grow."""
 
-    def __init__(self, slow_seconds: float) -> None:
-        self._slow_seconds = slow_seconds
+    def __init__(self) -> None:
         self._recent: deque[Answer] = deque()
         self._totals: dict[str, VersionTotals] = {}
         self.requests = 0
@@ -99,7 +100,7 @@ class Observations:
         """Take one answer in."""
         self.requests += 1
         self.failed += answer.failed
-        slow = not answer.failed and answer.seconds > self._slow_seconds
+        slow = not answer.failed and answer.seconds > SLOW_SECONDS
         self._totals[answer.version] = self.of(answer.version).plus(answer, slow)
         self._recent.append(answer)
         self._forget(answer.at)

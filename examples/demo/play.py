@@ -56,6 +56,7 @@ class Play:
         await self._observe(
             lambda: self.observations.of(first.name).requests >= 100, f"answers of {first.name}"
         )
+        await self._observe(self.world.is_scraped, "Prometheus to have scraped Envoy twice")
         self.story.note(f"users talk to {first.name} through Envoy")
         return running
 

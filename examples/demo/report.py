@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from examples.demo.events import Event, Tone
+from examples.demo.observations import SLOW_SECONDS
 from examples.demo.result import ActResult
 from examples.demo.view import clock
 
@@ -60,7 +61,7 @@ def _rows(results: Sequence[ActResult]) -> Iterator[tuple[str, list[RenderableTy
     )
     yield "user requests that met the new version", [str(result.met.requests) for result in results]
     yield "of these failed", [str(result.met.failed) for result in results]
-    yield "of these slow (over 100 ms)", [str(result.met.slow) for result in results]
+    yield f"of these slow (over {SLOW_SECONDS * 1000:.0f} ms)", [str(result.met.slow) for result in results]
     yield "all user requests in the act", [str(result.requests) for result in results]
     yield "of these failed", [str(result.failed) for result in results]
 

@@ -35,7 +35,7 @@ class Habits:
     """
 
     requests_per_second: float = 180.0
-    turns: int = 5
+    turns: int = 4
     pause_seconds: float = 0.8
     internal_share: float = 0.2
     patience_seconds: float = 10.0

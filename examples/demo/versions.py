@@ -89,4 +89,4 @@ def talkative() -> AgentVersion:
 def thorough() -> AgentVersion:
     """A prompt that makes the model think long before each answer."""
     prompt = f"{_PROMPT} Think through every possible cause, step by step, before you answer."
-    return AgentVersion("v4", prompts={"system": prompt}, faults=Faults(added_latency_ms=120))
+    return AgentVersion("v4", prompts={"system": prompt}, faults=Faults(added_latency_ms=250))

@@ -106,6 +106,11 @@ class World:
         access = [f"--kubeconfig={self.cluster.kubeconfig}", caches, f"--namespace={self.namespace}"]
         return [kubectl, *access, "get", "agentrollout", self.name, "--watch", "--output=json"]
 
+    def is_scraped(self) -> bool:
+        """Whether Prometheus has two scrapes of Envoy, which is what counting needs."""
+        found = self.prometheus.query("count_over_time(envoy_server_live[1m])")
+        return any(float(each["value"][1]) >= 2 for each in found)
+
     def check(self) -> None:
         """Raise DemoError if something that must run does not."""
         for process in (self.operator, self.envoy.process, self.prometheus.process):

@@ -63,7 +63,7 @@ def promoted() -> AgentRollout:
     return rollout(stable=CANDIDATE)
 
 
-def taken_back(name: str = "errors") -> AgentRollout:
+def taken_back(name: str = "errors", **status: Any) -> AgentRollout:
     record = {
         "artifactID": "sha256:2",
         "reason": "AnalysisFailed",
@@ -71,4 +71,4 @@ def taken_back(name: str = "errors") -> AgentRollout:
         "message": "worse than stable",
         "at": at(9),
     }
-    return rollout(state="RolledBack", lastRollback=record, programmed="0%")
+    return rollout(state="RolledBack", lastRollback=record, programmed="0%", **status)

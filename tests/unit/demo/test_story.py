@@ -33,9 +33,14 @@ def test_a_candidate_and_its_stage_are_news_once_envoy_has_acknowledged() -> Non
 
 def test_a_verdict_is_news_with_its_numbers_but_not_while_there_are_too_few() -> None:
     few = staged(analysis=[metric("errors", "Insufficient")])
-    fail = staged(analysis=[metric("errors", "Fail", bad=16)])
+    enough = staged(analysis=[metric("errors", "Pass", bad=1)])
     assert transitions(staged(), few, NOW) == []
-    assert transitions(few, fail, NOW) == [Event(NOW, "errors: Fail, 16 of 80 against 1 of 200", Tone.BAD)]
+    assert transitions(few, enough, NOW) == [Event(NOW, "errors: Pass, 1 of 80 against 1 of 200", Tone.GOOD)]
+
+
+def test_a_failed_verdict_is_told_as_the_rollback_it_causes() -> None:
+    failed = taken_back(analysis=[metric("errors", "Fail")])
+    assert texts(transitions(staged(), failed, NOW)) == ["taken back on errors: worse than stable"]
 
 
 def test_a_rollback_is_news_at_the_instant_it_was_decided() -> None:

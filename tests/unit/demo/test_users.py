@@ -19,12 +19,12 @@ def answer(version: str = "v1", status: int = 200, seconds: float = 0.02, **chan
 
 
 def test_totals_of_a_version_tell_failed_from_slow() -> None:
-    seen = Observations(slow_seconds=0.1)
+    seen = Observations()
     later = NOW + timedelta(seconds=1)
     for each in (
         answer("v2"),
-        answer("v2", seconds=0.5, at=later),
-        answer("v2", 500, 0.5, at=later),
+        answer("v2", seconds=0.9, at=later),
+        answer("v2", 500, 0.9, at=later),
         answer("v1"),
     ):
         seen.add(each)
@@ -37,7 +37,7 @@ def test_totals_of_a_version_tell_failed_from_slow() -> None:
 
 
 def test_shares_are_those_of_the_last_seconds_and_of_each_group() -> None:
-    seen = Observations(slow_seconds=0.1)
+    seen = Observations()
     seen.add(answer("v1", at=NOW - WINDOW - timedelta(seconds=1)))
     for version in ("v1", "v1", "v1", "v2"):
         seen.add(answer(version))
@@ -71,7 +71,7 @@ async def serve(seen: list[web.Request], status: int = 200) -> TestServer:
 
 
 async def observe(url: str, habits: Habits, seconds: float) -> Observations:
-    observations = Observations(slow_seconds=1)
+    observations = Observations()
     users = Users(url, "support.example.com", habits, observations)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(seconds):
