@@ -100,6 +100,10 @@ class Lab:
         await asyncio.to_thread(envoy.wait_live)
         return envoy
 
+    async def restart_envoy(self, index: int = 0) -> None:
+        await asyncio.to_thread(self.envoys[index].restart)
+        await asyncio.to_thread(self.envoys[index].wait_live)
+
     async def publish(self, table: TrafficTable) -> None:
         self.router.publish(table)
         await self.programmed(table)

@@ -250,6 +250,15 @@ class Node:
             if (update.type_url, name) not in holding.sent:
                 self._forget(update.type_url, name)
             self._alone.discard((update.type_url, name))
+        if update.removed and update.type_url == SCOPE:
+            self._retry_scopes()
+
+    def _retry_scopes(self) -> None:
+        """A scope is refused while another one has its host; that one may just have gone."""
+        for owner, holding in self._holdings.items():
+            for name in [name for name in holding.refused if name[0] == SCOPE]:
+                del holding.refused[name]
+                self._dirty.add(owner)
 
     def _unsend(self, update: Update) -> None:
         for name in [each.name for each in update.put] + list(update.removed):

@@ -28,6 +28,9 @@ _SERVER_OPTIONS = (
     ("grpc.so_reuseport", 0),
 )
 
+_DUMP = "goo.gle/debug"
+_WORDS_KEPT = 500
+
 
 class _Stream:
     """One connected Envoy with the signal that something may have to be sent."""
@@ -146,10 +149,16 @@ class XdsServer:
         )
         owners = {owner_of(name) for name in request.initial_resource_versions}
         if request.response_nonce:
-            refusal = request.error_detail.message if request.HasField("error_detail") else ""
+            refusal = _brief(request.error_detail.message) if request.HasField("error_detail") else ""
             owners |= node.acknowledge(request.response_nonce, refusal)
         if owners:
             self._on_answer(owners)
+
+
+def _brief(words: str) -> str:
+    """Envoy's reason without the copy of the refused resource that it may put in front."""
+    reason = words.rpartition(" caused by ")[2].removesuffix(")") if _DUMP in words else words
+    return " ".join(reason.split())[:_WORDS_KEPT] or "refused without a reason"
 
 
 def _response(update: Update) -> Any:
