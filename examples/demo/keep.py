@@ -17,11 +17,17 @@ The demo goes on: users keep talking to the agent. In another terminal:
   alias kubectl={kubectl}
   kubectl -n {world.namespace} get aro,arev
   kubectl -n {world.namespace} describe aro {world.name}
-  kubectl -n {world.namespace} get aro {world.name} -w        # and in a third one deliver {version} again:
-  kubectl apply -f {world.directory}/{world.name}-{version}.yaml
 
-  curl {world.users_url}/v1/chat/completions -H 'host: {world.host}' -H 'x-session-id: me' \\
-    -H 'content-type: application/json' -d '{{"messages": [{{"role": "user", "content": "Where is my order 1234?"}}]}}'
+Deliver {version} again, and watch:
+
+  kubectl apply -f {world.directory}/{world.name}-{version}.yaml
+  kubectl -n {world.namespace} get aro {world.name} -w
+
+Ask as a user, and see in x-agent-version who answers:
+
+  curl -i {world.users_url}/v1/chat/completions -H 'host: {world.host}' \\
+    -H 'x-session-id: me' -H 'content-type: application/json' \\
+    -d '{{"messages": [{{"role": "user", "content": "Where is my order 1234?"}}]}}'
 
   Prometheus   {world.prometheus.url}
   Operator     {world.operator_url}/metrics

@@ -25,7 +25,7 @@ from examples.demo.world import World
 
 _START_SECONDS = 30.0
 _SETTLE_SECONDS = 15.0
-_QUIET_SECONDS = 1.5
+_QUIET_SECONDS = 3.0
 _POLL_SECONDS = 0.1
 
 

@@ -137,7 +137,7 @@ def _stages(scene: Scene) -> Text:
 
 def _shares(scene: Scene) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bright_black")
-    for column in ("Share of the new version", "wanted", "acknowledged", "observed", ""):
+    for column in ("Share of the new version", "wanted", "acknowledged", "users see", ""):
         table.add_column(column)
     status, version = scene.status, _version(scene)
     everyone = scene.recent.shares.get(version, 0.0)
