@@ -13,7 +13,7 @@ from devkit.errors import DevkitError
 from devkit.kubectl import run_kubectl
 from devkit.toolchain import Toolchain
 
-_KIND_CONFIG = Path(__file__).with_name("kind-config.yaml")
+_KIND_CONFIG = Path(__file__).parent.parent / "kind-config.yaml"
 _KIND_NAME = "agentrollout-devkit"
 
 

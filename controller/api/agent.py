@@ -9,7 +9,10 @@ from pydantic import ConfigDict, Field, WithJsonSchema
 from controller.api.model import Model
 from controller.api.quantities import rule
 
-_URL_CEL = r"self.matches('^https?://([A-Za-z0-9._-]+|\\[[0-9a-fA-F:]+\\])(:[0-9]{1,5})?/?$')"
+_LABEL = "[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?"
+_URL_CEL = rf"self.matches('^https?://({_LABEL}(\\.{_LABEL})*\\.?|\\[[0-9a-fA-F:.]+\\])(:[0-9]+)?/?$')"
+_PORT = "([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
+_PORT_CEL = f"!self.matches(':[0-9]+/?$') || self.matches(':{_PORT}/?$')"
 
 Url = Annotated[
     str,
@@ -18,7 +21,11 @@ Url = Annotated[
             "type": "string",
             "maxLength": 512,
             "x-kubernetes-validations": [
-                rule(_URL_CEL, "must be http://host[:port] or https://host[:port], without a path")
+                rule(
+                    _URL_CEL,
+                    "must be http://host[:port] or https://host[:port] without user name, path or query",
+                ),
+                rule(_PORT_CEL, "the port must be from 1 to 65535"),
             ],
         }
     ),
@@ -26,7 +33,8 @@ Url = Annotated[
 
 FreeForm = Annotated[
     dict[str, Any],
-    WithJsonSchema({"type": "object", "x-kubernetes-preserve-unknown-fields": True}),
+    Field(max_length=64),
+    WithJsonSchema({"type": "object", "maxProperties": 64, "x-kubernetes-preserve-unknown-fields": True}),
 ]
 
 PromptText = Annotated[
@@ -42,7 +50,7 @@ PromptText = Annotated[
     ),
 ]
 
-Text = Annotated[str, Field(max_length=256)]
+Text = Annotated[str, Field(min_length=1, max_length=256)]
 
 
 class Code(Model):
@@ -67,7 +75,7 @@ class Code(Model):
         }
     )
 
-    url: Url | None = Field(default=None, description="Base URL of the running agent.")
+    url: Url | None = Field(default=None, description="Base URL of the running agent: http(s)://host[:port].")
     service: FreeForm | None = Field(default=None, description="Not supported by this version.")
     image: Text | None = Field(default=None, description="Not supported by this version.")
 
@@ -85,7 +93,9 @@ class LanguageModel(Model):
 class Agent(Model):
     """Code, prompts, model settings and dependencies of one version."""
 
-    code: Code
+    code: Code = Field(
+        description="Where the agent's code runs. Exactly one of url, service and image is set."
+    )
     prompts: dict[str, PromptText] = Field(
         default_factory=dict,
         max_length=32,
@@ -97,15 +107,23 @@ class Agent(Model):
                     "names of prompts must have 1 to 128 characters",
                 ),
                 rule(
-                    "self.map(k, self[k].size()).sum() <= 131072",
-                    "prompts together must not exceed 131072 characters (128 KiB)",
+                    "self.map(k, bytes(self[k]).size()).sum() <= 131072",
+                    "prompts together must not exceed 131072 bytes (128 KiB)",
                 ),
             ]
         },
     )
-    model: LanguageModel | None = None
+    model: LanguageModel | None = Field(default=None, description="The model and its settings.")
     dependencies: dict[str, Text] = Field(
         default_factory=dict,
         max_length=256,
         description="Versions or digests of everything else that changes behaviour: tools, lock files, indexes.",
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                rule(
+                    "self.all(k, k.size() > 0 && k.size() <= 256)",
+                    "names of dependencies must have 1 to 256 characters",
+                )
+            ]
+        },
     )

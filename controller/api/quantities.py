@@ -10,14 +10,23 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
 PPM_PER_PERCENT = 10_000
-_PERCENT = re.compile(r"^\d{1,3}(\.\d{1,4})?%?$")
-_DURATION_PART = re.compile(r"(\d+)(ms|s|m|h|d)")
+_PERCENT = re.compile(r"[0-9]{1,3}(\.[0-9]{1,4})?%?")
+_DURATION = re.compile(r"([0-9]+(ms|s|m|h|d))+")
+_DURATION_PART = re.compile(r"([0-9]+)(ms|s|m|h|d)")
 _UNITS_MS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
+_LONGEST_DAYS = 36_500
+"""A century: any number of milliseconds would fit the text, but not the calendar that it is added to."""
 
 # Text, not int-or-string: rules cannot bound the length of an int-or-string, so comparing weights would exceed the
 # API server's cost budget (docs/adr/0002-weights-are-text.md).
-_PERCENT_CEL = (
-    r"self.matches('^(100(\\.0{1,4})?|[1-9]?[0-9](\\.[0-9]{1,4})?)%?$') && !self.matches('^0(\\.0*)?%?$')"
+PERCENT_CEL = r"'^(100(\\.0{1,4})?|[1-9]?[0-9](\\.[0-9]{1,4})?)%?$'"
+"""CEL literal: the pattern of a weight, zero included."""
+_HALF_CEL = r"'^(50(\\.0{1,4})?|[1-4]?[0-9](\\.[0-9]{1,4})?)%?$'"
+_ZERO_CEL = r"'^0(\\.0*)?%?$'"
+# The digits of each part are limited so that every sum is a date within reach.
+_DURATION_CEL = (
+    "'^([0-9]{1,4}d)?([0-9]{1,5}h)?([0-9]{1,6}m)?([0-9]{1,7}s)?([0-9]{1,9}ms)?$') && "
+    "!self.matches('^(0+(ms|s|m|h|d))*$'"
 )
 
 
@@ -28,7 +37,7 @@ def parse_percent(value: Any) -> int:
         ValueError: If the text is no percentage up to 100.
     """
     if isinstance(value, str):
-        if not _PERCENT.match(value):
+        if not _PERCENT.fullmatch(value):
             raise ValueError(f"{value!r} is not a percentage: write 1%, 0.1% or 12.5%")
         value = int(Decimal(value.removesuffix("%")) * PPM_PER_PERCENT)
     if not isinstance(value, int) or not 0 <= value <= 100 * PPM_PER_PERCENT:
@@ -45,15 +54,16 @@ def parse_duration(value: Any) -> timedelta:
     """The length of ``"1h30m"``, ``"15s"``, ``"500ms"``.
 
     Raises:
-        ValueError: If the text is no duration.
+        ValueError: If the text is no duration, or one of more than a century.
     """
     if isinstance(value, timedelta):
         return value
-    if not isinstance(value, str) or not re.fullmatch(r"(\d+(ms|s|m|h|d))+", value):
+    if not isinstance(value, str) or not _DURATION.fullmatch(value):
         raise ValueError(f"{value!r} is not a duration: write 15s, 10m or 1h30m")
-    return timedelta(
-        milliseconds=sum(int(count) * _UNITS_MS[unit] for count, unit in _DURATION_PART.findall(value))
-    )
+    milliseconds = sum(int(count) * _UNITS_MS[unit] for count, unit in _DURATION_PART.findall(value))
+    if milliseconds > _LONGEST_DAYS * _UNITS_MS["d"]:
+        raise ValueError(f"{value!r} is too long: a duration has at most {_LONGEST_DAYS}d")
+    return timedelta(milliseconds=milliseconds)
 
 
 def format_duration(value: timedelta) -> str:
@@ -82,21 +92,37 @@ def rule(cel: str, message: str, **extra: str) -> dict[str, Any]:
     return {"rule": cel, "message": message, **extra}
 
 
+def _checked_text(max_length: int, *rules: dict[str, Any]) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "maxLength": max_length, "x-kubernetes-validations": [*rules]})
+
+
 Weight = Annotated[
     int,
     BeforeValidator(parse_percent),
     PlainSerializer(format_percent, return_type=str),
-    WithJsonSchema(
-        {
-            "type": "string",
-            "maxLength": 9,
-            "x-kubernetes-validations": [
-                rule(_PERCENT_CEL, "must be above 0% and up to 100%, such as 1%, 0.1% or 12.5%")
-            ],
-        }
+    _checked_text(
+        9,
+        rule(
+            f"self.matches({PERCENT_CEL}) && !self.matches({_ZERO_CEL})",
+            "must be above 0% and up to 100% with at most 4 decimals, such as 1%, 0.1% or 12.5%",
+        ),
     ),
 ]
 """A share of traffic in parts per million, written as a percentage."""
+
+Rate = Annotated[
+    int,
+    BeforeValidator(parse_percent),
+    PlainSerializer(format_percent, return_type=str),
+    _checked_text(
+        9,
+        rule(
+            f"self.matches({_HALF_CEL}) && !self.matches({_ZERO_CEL})",
+            "must be above 0% and up to 50% with at most 4 decimals, such as 1%, 0.1% or 2.5%",
+        ),
+    ),
+]
+"""A probability of error in parts per million, written as a percentage; above one half it would mean nothing."""
 
 Share = Annotated[
     int,
@@ -106,24 +132,28 @@ Share = Annotated[
 ]
 """The same as reported in status, where 0% is a fact and not a mistake."""
 
+_IS_DURATION = rule(
+    f"self.matches({_DURATION_CEL})",
+    "must be a duration above zero and below 10000d, largest unit first, such as 15s, 10m or 1h30m",
+)
+
 Duration = Annotated[
     timedelta,
     BeforeValidator(parse_duration),
     PlainSerializer(format_duration, return_type=str),
-    WithJsonSchema(
-        {
-            "type": "string",
-            "maxLength": 32,
-            "x-kubernetes-validations": [
-                rule(
-                    "self.matches('^([0-9]+(ms|s|m|h|d))+$') && !self.matches('^(0+(ms|s|m|h|d))+$')",
-                    "must be a duration above zero, such as 15s, 10m or 1h30m",
-                )
-            ],
-        }
-    ),
+    _checked_text(32, _IS_DURATION),
 ]
 """A length of time, written as in Prometheus: 500ms, 15s, 10m, 1h30m."""
+
+Interval = Annotated[
+    timedelta,
+    BeforeValidator(parse_duration),
+    PlainSerializer(format_duration, return_type=str),
+    _checked_text(
+        32, _IS_DURATION, rule("!self.matches('^(0+(s|m|h|d))*0*[0-9]{1,2}ms$')", "must be at least 100ms")
+    ),
+]
+"""The same for what is done again and again: not so often that the metric source has nothing else to do."""
 
 Time = Annotated[
     datetime,

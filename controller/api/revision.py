@@ -4,11 +4,27 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, WithJsonSchema
 
 from controller.api.agent import Agent
 from controller.api.model import Model, ObjectMeta
 from controller.api.quantities import rule
+
+_ARTIFACT_ID = "^sha256:[0-9a-f]{64}$"
+
+ArtifactID = Annotated[
+    str,
+    Field(pattern=_ARTIFACT_ID),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "maxLength": 71,
+            "x-kubernetes-validations": [
+                rule(f"self.matches('{_ARTIFACT_ID}')", "must be sha256: and 64 digits of 0-9 and a-f")
+            ],
+        }
+    ),
+]
 
 
 class RevisionSpec(Model):
@@ -26,10 +42,8 @@ class RevisionSpec(Model):
     )
 
     rollout: Annotated[str, Field(max_length=52)] = Field(description="Name of the AgentRollout.")
-    artifact_id: Annotated[str, Field(pattern="^sha256:[0-9a-f]{64}$")] = Field(
-        description="sha256 of the agent's canonical JSON (RFC 8785)."
-    )
-    agent: Agent
+    artifact_id: ArtifactID = Field(description="sha256 of the agent's canonical JSON (RFC 8785).")
+    agent: Agent = Field(description="The agent as it was when it became a version.")
 
 
 class AgentRevision(Model):

@@ -5,12 +5,12 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, WithJsonSchema
 
 from controller.api.agent import Agent
 from controller.api.delivery import Analysis, HeaderName, Stage, default_stages
 from controller.api.model import Model, ObjectMeta
-from controller.api.quantities import rule
+from controller.api.quantities import PERCENT_CEL, rule
 from controller.api.status import RolloutStatus
 
 _IS_GENERAL = "!has({0}.audience) && has({0}.weight)"
@@ -22,12 +22,27 @@ _DISTINCT = (
     f"self.exists_one(t, {_IS_GENERAL.format('t')} && {_NUMBER.format('t')} == {_NUMBER.format('s')}))"
 )
 
+# A weight that is none is refused where it stands; comparing it would only add an error that nobody understands.
+_READABLE = f"self.all(s, !has(s.weight) || s.weight.matches({PERCENT_CEL}))"
+_LAST = "self[self.size() - 1]"
+
+_LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+_HOST = rf"^{_LABEL}(\.{_LABEL})*$"
+
 Host = Annotated[
     str,
-    Field(
-        min_length=1,
-        max_length=253,
-        pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$",
+    Field(max_length=253, pattern=_HOST),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "maxLength": 253,
+            "x-kubernetes-validations": [
+                rule(
+                    f"self.matches(r'{_HOST}')",
+                    "must be a host name in lower case without scheme and port, such as support.example.com",
+                )
+            ],
+        }
     ),
 ]
 
@@ -45,7 +60,8 @@ class EnvoyTraffic(Model):
     """The built-in Envoy router."""
 
     hosts: Annotated[list[Host], Field(min_length=1, max_length=16)] = Field(
-        description="Host names that this rollout serves, without port."
+        description="Host names that this rollout serves, in lower case and without port.",
+        json_schema_extra={"x-kubernetes-list-type": "set"},
     )
 
 
@@ -60,34 +76,45 @@ class Affinity(Model):
 class Traffic(Model):
     """Who routes the traffic, and what sticks together."""
 
-    envoy: EnvoyTraffic
-    affinity: Affinity = Field(default_factory=Affinity)
+    envoy: EnvoyTraffic = Field(description="The built-in Envoy router.")
+    affinity: Affinity = Field(
+        default_factory=Affinity, description="What sticks to one version: the conversation."
+    )
 
 
 class RolloutSpec(Model):
     """What is wanted. A change of ``agent``, and only that, is a new version."""
 
-    agent: Agent
-    delivery: Delivery = Delivery.DEPLOYED
-    traffic: Traffic
+    agent: Agent = Field(
+        description="The agent as it is wanted. A change in here, and only here, is a new version."
+    )
+    delivery: Delivery = Field(
+        default=Delivery.DEPLOYED,
+        description="How prompts and model settings reach the running agent. Deployed: the backend was deployed for "
+        "this version, so another version needs another backend. Header: the agent loads the version that the "
+        "x-agentrollout-artifact header of a request names.",
+    )
+    traffic: Traffic = Field(description="Who routes the traffic, and what sticks together.")
     stages: Annotated[list[Stage], Field(min_length=1, max_length=16)] = Field(
         default_factory=default_stages,
-        description="Left out: 1%, 10%, 50%, 100%.",
+        description="The steps in which a new version gets traffic. Left out: 1%, 10%, 50%, 100%.",
         json_schema_extra={
             "x-kubernetes-validations": [
                 rule(
-                    f"{_SORTED} && {_DISTINCT}",
+                    f"!{_READABLE} || ({_SORTED} && {_DISTINCT})",
                     "weights of stages without audience must strictly increase, such as 1%, 10%, 50%, 100%",
                 ),
                 rule(
-                    "!has(self[self.size() - 1].audience) && has(self[self.size() - 1].weight) && "
-                    "double(self[self.size() - 1].weight.replace('%', '')) == 100.0",
+                    f"self.size() == 0 || !{_READABLE} || "
+                    f"({_IS_GENERAL.format(_LAST)} && {_NUMBER.format(_LAST)} == 100.0)",
                     "the last stage must have weight 100% and no audience",
                 ),
             ]
         },
     )
-    analysis: Analysis = Field(default_factory=Analysis)
+    analysis: Analysis = Field(
+        default_factory=Analysis, description="How evidence about a new version is gathered and judged."
+    )
     revision_history_limit: Annotated[int, Field(ge=0, le=100)] = Field(
         default=5, description="How many old AgentRevisions are kept."
     )
@@ -101,7 +128,8 @@ class AgentRollout(Model):
             "x-kubernetes-validations": [
                 rule(
                     "self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$') && self.metadata.name.size() <= 52",
-                    "metadata.name must have at most 52 characters of a-z, 0-9 and -",
+                    "must have at most 52 characters of a-z, 0-9 and -",
+                    fieldPath=".metadata.name",
                 )
             ]
         }

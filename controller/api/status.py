@@ -117,20 +117,30 @@ class RollbackRecord(Model):
 class RolloutStatus(Model):
     """Status of an AgentRollout."""
 
-    observed_generation: int = 0
-    state: State = State.PENDING
+    observed_generation: int = Field(default=0, description="The generation of the spec that this is about.")
+    state: State = Field(
+        default=State.PENDING, description="One word for people, derived from everything else."
+    )
     verdict: Verdict | None = Field(default=None, description="The worst verdict of all metrics.")
-    stable: VersionRef | None = None
-    candidate: CandidateRef | None = None
-    stage: StageStatus | None = None
+    stable: VersionRef | None = Field(default=None, description="The version that serves by default.")
+    candidate: CandidateRef | None = Field(
+        default=None, description="The version on its way, if there is one."
+    )
+    stage: StageStatus | None = Field(default=None, description="The stage that the candidate is in.")
     weight: Share = Field(
         default=0, description="The candidate's wanted share of everyone outside the audiences."
     )
     programmed: Share | None = Field(default=None, description="The share that the data plane acknowledged.")
     frozen: Frozen | None = None
-    analysis: list[MetricStatus] = Field(default_factory=list, max_length=16)
-    evidence: Evidence | None = None
-    last_rollback: RollbackRecord | None = None
+    analysis: list[MetricStatus] = Field(
+        default_factory=list, max_length=16, description="What each metric says about the candidate."
+    )
+    evidence: Evidence | None = Field(
+        default=None, description="The state of the tests; for the controller, which goes on with it."
+    )
+    last_rollback: RollbackRecord | None = Field(
+        default=None, description="Why a version was last taken back."
+    )
     rolled_back: Annotated[list[str], Field(max_length=100)] = Field(
         default_factory=list,
         description="Artifact IDs that were taken back and are not tried again, newest last.",
@@ -138,6 +148,7 @@ class RolloutStatus(Model):
     conditions: list[Condition] = Field(
         default_factory=list,
         max_length=8,
+        description="Accepted, Programmed, Progressing and Healthy, each with its reason and a message.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
 

@@ -59,9 +59,12 @@ def assess(snapshot: Snapshot, catalogue: Catalogue, now: datetime) -> RolloutSt
     """The status with this evaluation's evidence in it; unchanged when there is nothing to evaluate."""
     status, samples = snapshot.rollout.status, snapshot.samples
     compared = arms(status, snapshot.stages)
-    if samples is None or compared is None or status.stage is None or status.stage.programmed_at is None:
+    if samples is None:
         return status
     before = status.evidence or Evidence()
+    if compared is None or status.stage is None or status.stage.programmed_at is None:
+        # Whatever the rules make of these samples, the next ones are read an interval later.
+        return status.model_copy(update={"evidence": before.model_copy(update={"evaluated_at": now})})
     try:
         reading = read(snapshot.rollout.metadata.key, samples, catalogue, now)
         evidence, findings = _count(snapshot, before, compared, reading)

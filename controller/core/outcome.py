@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from controller.api.reasons import Reason
-from controller.api.status import CandidateRef, RolloutStatus
+from controller.api.reasons import ConditionType, Reason
+from controller.api.status import CandidateRef, RolloutStatus, StageStatus
 from controller.core.artifact import revision_name
 from controller.core.snapshot import Snapshot
 from controller.core.stages import table_of
@@ -81,6 +81,18 @@ class View:
         """The candidate; only for rules that stand behind those that handle its absence."""
         assert self.status.candidate is not None  # noqa: S101  the order of the chain guarantees it
         return self.status.candidate
+
+    @property
+    def stage(self) -> StageStatus:
+        """The stage; only for rules that stand behind the one that begins the first."""
+        assert self.status.stage is not None  # noqa: S101  the order of the chain guarantees it
+        return self.status.stage
+
+    @property
+    def progressing(self) -> Report:
+        """What is said so far about the candidate's way."""
+        said = self.status.condition(ConditionType.PROGRESSING)
+        return Report(said.status, said.reason, said.message) if said else Report("Unknown", Reason.IDLE, "")
 
     @property
     def table(self) -> TrafficTable | None:

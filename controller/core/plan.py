@@ -42,8 +42,8 @@ RULES: tuple[Rule, ...] = (
     supersede,  # the spec wants another artifact than the candidate
     settled,  # nothing to deliver, or it was taken back before
     accept,  # a new artifact becomes the candidate, at weight 0
-    program,  # the wanted split is not acknowledged yet
     baseline,  # latency edges are fixed before the candidate gets traffic
+    program,  # the wanted split is not acknowledged yet
     begin,  # first stage
     hold,  # the stage is not over, or its evidence does not suffice
     advance,  # next stage

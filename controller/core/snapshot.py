@@ -56,7 +56,7 @@ class Latch:
     Attributes:
         artifact_id: The artifact that was cut.
         attempt: Its attempt.
-        metric: The metric that failed.
+        metric: The metric that failed; empty if the candidate was taken off without a verdict.
         message: The verdict's words.
     """
 

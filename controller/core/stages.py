@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from controller.api.delivery import WHOLE_PPM, Stage
+from controller.api.delivery import WHOLE_PPM, MetricName, Stage
 from controller.api.quantities import format_percent
 from controller.api.rollout import AgentRollout
-from controller.api.status import RolloutStatus
+from controller.api.status import RolloutStatus, StageStatus
 from controller.core.snapshot import Revision
 from controller.core.traffic import AudienceSplit, Backend, TrafficTable
 
@@ -95,11 +95,17 @@ def table_of(
     )
 
 
-def stage_end(status: RolloutStatus, stages: list[Stage]) -> datetime | None:
-    """When the current stage's minDuration is over; None while its split is not acknowledged."""
-    if status.stage is None or status.stage.programmed_at is None:
-        return None
-    return status.stage.programmed_at + stages[status.stage.index].min_duration
+def needs_edges(status: RolloutStatus) -> bool:
+    """Whether latency is analysed and its edges, which come from before the candidate's first request, are unknown."""
+    analysed = status.frozen is not None and any(
+        metric.name is MetricName.LATENCY for metric in status.frozen.analysis.metrics
+    )
+    return analysed and not (status.evidence and any(metric.edges for metric in status.evidence.metrics))
+
+
+def stage_end(stage: StageStatus, stages: list[Stage]) -> datetime:
+    """When minDuration is over for a stage whose split was acknowledged."""
+    return (stage.programmed_at or stage.entered_at) + stages[stage.index].min_duration
 
 
 def evaluation_due(status: RolloutStatus, stages: list[Stage], interval: timedelta) -> datetime | None:
@@ -111,9 +117,10 @@ def evaluation_due(status: RolloutStatus, stages: list[Stage], interval: timedel
         return None
     evaluated = (status.evidence and status.evidence.evaluated_at) or LONG_AGO
     if status.stage is None:
-        return evaluated + interval if evaluated > LONG_AGO else LONG_AGO
+        again = evaluated + interval if evaluated > LONG_AGO else LONG_AGO
+        return again if needs_edges(status) else None
     if status.stage.programmed_at is None:
         return None
     last = max(evaluated, status.stage.programmed_at)
-    end = stage_end(status, stages)
-    return end if end is not None and last < end < last + interval else last + interval
+    end = stage_end(status.stage, stages)
+    return end if last < end < last + interval else last + interval

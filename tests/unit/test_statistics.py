@@ -15,7 +15,9 @@ from controller.core.statistics import (
 
 
 def test_the_golden_e_value() -> None:
-    assert math.exp(log_e_value(Interval(5, 100, 10, 1000), 2.0)) == pytest.approx(8.733503205859948, rel=1e-12)
+    assert math.exp(log_e_value(Interval(5, 100, 10, 1000), 2.0)) == pytest.approx(
+        8.733503205859948, rel=1e-12
+    )
 
 
 @pytest.mark.parametrize("odds_ratio", ODDS_RATIOS)
@@ -25,7 +27,8 @@ def test_the_e_value_has_expectation_one_when_both_are_alike(
 ) -> None:
     low, high = max(0, bad - n_b), min(bad, n_c)
     expectation = sum(
-        hypergeom.pmf(s, n_c + n_b, bad, n_c) * math.exp(log_e_value(Interval(s, n_c, bad - s, n_b), odds_ratio))
+        hypergeom.pmf(s, n_c + n_b, bad, n_c)
+        * math.exp(log_e_value(Interval(s, n_c, bad - s, n_b), odds_ratio))
         for s in range(low, high + 1)
     )
     assert expectation == pytest.approx(1.0, rel=1e-10)
@@ -34,7 +37,9 @@ def test_the_e_value_has_expectation_one_when_both_are_alike(
 def test_the_e_value_agrees_with_scipys_noncentral_hypergeometric() -> None:
     for s in range(8):
         expected = nchypergeom_fisher.pmf(s, 220, 7, 20, 3.0) / nchypergeom_fisher.pmf(s, 220, 7, 20, 1.5)
-        assert math.exp(log_e_value(Interval(s, 20, 7 - s, 200), 3.0, tolerated=1.5)) == pytest.approx(expected)
+        assert math.exp(log_e_value(Interval(s, 20, 7 - s, 200), 3.0, tolerated=1.5)) == pytest.approx(
+            expected
+        )
 
 
 @pytest.mark.parametrize(
@@ -81,6 +86,12 @@ def test_against_a_reference_only_more_than_the_tolerated_rate_is_evidence() -> 
     assert log_e_value_against_reference(2, 100, 8.0, 0.02) < 0
 
 
-@pytest.mark.parametrize(("bad", "total", "low", "high"), [(0, 100, 0.04, 0.05), (10, 1000, 0.019, 0.022), (5, 5, 0.99, 1)])
+@pytest.mark.parametrize(
+    ("bad", "total", "low", "high"), [(0, 100, 0.04, 0.05), (10, 1000, 0.019, 0.022), (5, 5, 0.99, 1)]
+)
 def test_the_upper_rate_bounds_what_was_seen(bad: int, total: int, low: float, high: float) -> None:
     assert low < upper_rate(bad, total) < high
+
+
+def test_a_test_that_has_not_begun_is_no_evidence() -> None:
+    assert HarmTest().e_value == 1.0

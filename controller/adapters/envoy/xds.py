@@ -29,6 +29,7 @@ _SERVER_OPTIONS = (
 )
 
 _DUMP = "goo.gle/debug"
+_DUMP_KEPT = 100
 _WORDS_KEPT = 500
 
 
@@ -156,9 +157,13 @@ class XdsServer:
 
 
 def _brief(words: str) -> str:
-    """Envoy's reason without the copy of the refused resource that it may put in front."""
-    reason = words.rpartition(" caused by ")[2].removesuffix(")") if _DUMP in words else words
-    return " ".join(reason.split())[:_WORDS_KEPT] or "refused without a reason"
+    """Envoy's reason, without the copy of the refused resource that it may put in front or say nothing but."""
+    reason = " ".join(words.split())
+    if _DUMP in reason:
+        reason = reason.rpartition(" caused by ")[2].removesuffix(")")
+    if _DUMP in reason:
+        return f"Envoy refused it and cut its own message off before the reason: {reason[:_DUMP_KEPT]}"
+    return reason[:_WORDS_KEPT] or "Envoy refused it without a reason"
 
 
 def _response(update: Update) -> Any:

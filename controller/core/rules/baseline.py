@@ -10,7 +10,7 @@ from controller.api.status import Evidence, MetricEvidence
 from controller.core.assess import BlindError, Reading, blind, read
 from controller.core.counts import Span, UnusableSamplesError
 from controller.core.outcome import Outcome, Report, View
-from controller.core.stages import Arm
+from controller.core.stages import Arm, needs_edges
 from controller.core.tally import edges_above
 
 QUANTILES = (0.5, 0.95)
@@ -22,20 +22,17 @@ MIN_REQUESTS = 50
 
 def baseline(view: View) -> Outcome | None:
     """Latency is analysed and stable's latency is not known yet -> measure it, at weight 0."""
-    evidence = view.status.evidence or Evidence()
-    wanted = any(metric.name is MetricName.LATENCY for metric in view.snapshot.analysis.metrics)
-    known = any(metric.edges for metric in evidence.metrics)
-    if view.status.stage is not None or not wanted or known:
+    if view.status.stage is not None or not needs_edges(view.status):
         return None
     if view.snapshot.samples is None:
-        return Outcome(view.status, _waiting("stable's latency is being measured"))
+        return Outcome(view.status, view.progressing)
     try:
         reading = read(view.snapshot.rollout.metadata.key, view.snapshot.samples, view.catalogue, view.now)
         histogram = _histogram(view, reading)
     except (BlindError, UnusableSamplesError) as error:
         status = blind(view.status, str(error), view.snapshot.analysis, view.now)
         return Outcome(status, Report("True", Reason.ANALYSIS_BLIND, f"the first stage waits: {error}"))
-    evidence = evidence.model_copy(update={"evaluated_at": view.now, "problem": ""})
+    evidence = (view.status.evidence or Evidence()).model_copy(update={"problem": ""})
     requests = histogram.get(math.inf, 0)
     status = view.status.model_copy(update={"evidence": evidence, "analysis": [], "verdict": None})
     if requests < MIN_REQUESTS:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from controller.api.quantities import format_duration
+from controller.api.quantities import format_time
 from controller.api.reasons import Reason, Verdict
 from controller.core.outcome import Outcome, Report, View
 from controller.core.stages import stage_end
@@ -15,20 +15,17 @@ def hold(view: View) -> Outcome | None:
 
 
 def _report(view: View) -> Report | None:
-    status, end = view.status, stage_end(view.status, view.snapshot.stages)
-    blind = status.evidence.problem if status.evidence else ""
-    if status.verdict is Verdict.ERROR:
-        return Report("True", Reason.ANALYSIS_BLIND, f"the weight is held: {blind}")
+    status, end = view.status, stage_end(view.stage, view.snapshot.stages)
+    if status.evidence is not None and status.evidence.problem:
+        return Report("True", Reason.ANALYSIS_BLIND, f"the weight is held: {status.evidence.problem}")
     lacking = next((m for m in status.analysis if m.verdict is not Verdict.PASS), None)
     if lacking:
         return Report("True", Reason.AWAITING_EVIDENCE, f"{lacking.name}: {lacking.message}")
-    if end is None or view.now < end:
-        left = f", {format_duration(end - view.now)} left" if end else ""
-        return Report("True", Reason.AWAITING_EVIDENCE, f"stage {_title(view)} goes on{left}")
-    if view.snapshot.samples is None or status.verdict is None:
-        return Report("True", Reason.AWAITING_EVIDENCE, f"stage {_title(view)} awaits its next evaluation")
+    if view.now < end:
+        until = f"stage {view.stage.title} goes on until {format_time(end)}"
+        return Report("True", Reason.AWAITING_EVIDENCE, until)
+    if view.snapshot.samples is None:
+        return Report(
+            "True", Reason.AWAITING_EVIDENCE, f"stage {view.stage.title} awaits its next evaluation"
+        )
     return None
-
-
-def _title(view: View) -> str:
-    return view.status.stage.title if view.status.stage else ""

@@ -47,7 +47,8 @@ def _failed_metric(view: View) -> tuple[str, str] | None:
     if candidate is None:
         return None
     # A cut that was pushed stays decided, whatever later samples say before it is stored.
-    if latch and (latch.artifact_id, latch.attempt) == (candidate.artifact_id, candidate.attempt):
+    latched = latch and latch.metric and (latch.artifact_id, latch.attempt)
+    if latch and latched == (candidate.artifact_id, candidate.attempt):
         return latch.metric, latch.message
     failed = next((m for m in view.status.analysis if m.verdict is Verdict.FAIL), None)
     return (failed.name, failed.message) if failed else None

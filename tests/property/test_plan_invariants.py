@@ -1,0 +1,173 @@
+"""Invariants of the plan over every interleaving that hypothesis can think of.
+
+1. The candidate's weight never rises without fresh, sufficient, passing evidence of the current stage.
+2. After a trigger the desired weight is 0 in the same plan, and stays 0 for that artifact.
+3. Stable is never changed except by promotion, and promotion happens only from the last stage.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from controller.api.reasons import Reason, Verdict
+from controller.api.status import RolloutStatus
+from controller.core.assess import assess
+from controller.core.plan import Plan
+from controller.core.snapshot import Latch, Problem
+from tests.virtual import CATALOGUE, Behaviour, VirtualRollout, rollout_of
+
+VERSIONS = [f"v{n}" for n in range(1, 5)]
+METRICS = [{"name": "errors"}, {"name": "latency"}]
+
+
+class PlanMachine(RuleBasedStateMachine):
+    """Users, faults, lost writes, slow routers and changing wishes, in any order."""
+
+    @initialize(latency=st.booleans(), seed=st.integers(0, 1000))
+    def start(self, latency: bool, seed: int) -> None:
+        analysis = {"interval": "15s", "clustering": 1, "metrics": METRICS if latency else METRICS[:1]}
+        stages = [{"weight": w, "minDuration": "20s", "minRequests": 10} for w in ("10%", "50%", "100%")]
+        self.world = VirtualRollout(rollout_of(analysis=analysis, stages=stages), seed=seed)
+        self.taken_back: set[str] = set()
+        self.everything_works_for_a_while(4)
+        self.world.want("http://v2")
+
+    @rule(version=st.sampled_from(VERSIONS))
+    def want(self, version: str) -> None:
+        self.world.want(f"http://{version}")
+
+    @rule(
+        version=st.sampled_from(VERSIONS[1:]),
+        errors=st.sampled_from([0.01, 0.4]),
+        slow=st.sampled_from([0.02, 0.6]),
+    )
+    def behave(self, version: str, errors: float, slow: float) -> None:
+        self.world.behaviour[version] = Behaviour(errors, slow)
+
+    @rule(seconds=st.integers(1, 40), requests=st.sampled_from([0, 5, 400]))
+    def time_goes_on(self, seconds: int, requests: int) -> None:
+        for _ in range(seconds // 5):
+            self.world.now += timedelta(seconds=5)
+            self.world.serve(requests)
+            self.world.take_samples()
+        self.world.now += timedelta(seconds=seconds % 5)
+
+    @rule(ticks=st.integers(1, 12))
+    def everything_works_for_a_while(self, ticks: int) -> None:
+        """Without this hardly any interleaving would get beyond the first stage."""
+        for _ in range(ticks):
+            self.world.now += timedelta(seconds=5)
+            self.world.serve(400)
+            self.world.take_samples()
+            for _ in range(3):
+                self.plan()
+                self.world.program()
+
+    @rule(blind=st.booleans())
+    def metrics_come_and_go(self, blind: bool) -> None:
+        self.world.blind = "Prometheus is away" if blind else ""
+
+    @rule(instances=st.integers(0, 2))
+    def routers_come_and_go(self, instances: int) -> None:
+        self.world.instances = instances
+
+    @rule(refused=st.booleans())
+    def the_spec_is_refused_or_not(self, refused: bool) -> None:
+        self.world.problem = Problem(Reason.CONFLICTED, "the host is taken") if refused else None
+
+    @rule()
+    def the_router_acknowledges(self) -> None:
+        self.world.program()
+
+    @rule(times=st.integers(1, 6))
+    def reconcile(self, times: int) -> None:
+        for _ in range(times):
+            self.plan()
+
+    @rule()
+    def reconcile_with_an_acknowledging_router(self) -> None:
+        for _ in range(6):
+            self.plan()
+            self.world.program()
+
+    @rule()
+    def the_status_write_is_lost(self) -> None:
+        """As after a 409 or a crash: the decision was made, a cut was pushed, and status knows nothing of it."""
+        before = self.world.rollout
+        decided = self.plan()
+        candidate = before.status.candidate
+        if decided.rule == "rollback" and decided.cut and candidate and decided.status.last_rollback:
+            record = decided.status.last_rollback
+            self.world.latch = Latch(candidate.artifact_id, candidate.attempt, record.metric, record.message)
+        self.world.rollout = before
+
+    def plan(self) -> Plan:
+        before = self.world.rollout.status
+        decided = self.world.step()
+        self.check(before, decided)
+        if self.world.latch and decided.status.candidate is None:
+            self.world.latch = None
+        return decided
+
+    def check(self, before: RolloutStatus, decided: Plan) -> None:
+        after = decided.status
+        if after.weight > before.weight or _stage(after) > max(_stage(before), 0):
+            assert decided.rule in ("begin", "advance")
+            if decided.rule == "advance":
+                self.evidence_passed(before, decided)
+        if decided.rule == "rollback":
+            assert before.candidate is not None
+            assert (after.weight, after.candidate, after.stage) == (0, None, None)
+            self.taken_back.add(before.candidate.artifact_id)
+        if before.stable is not None and after.stable != before.stable:
+            assert decided.rule == "promote"
+            assert before.stage is not None
+            assert before.candidate is not None
+            assert before.frozen is not None
+            assert before.stage.index == len(before.frozen.stages) - 1
+            assert after.stable is not None
+            assert after.stable.artifact_id == before.candidate.artifact_id
+            self.evidence_passed(before, decided)
+
+    def evidence_passed(self, before: RolloutStatus, decided: Plan) -> None:
+        """The verdicts that this very plan read, of the stage that is left."""
+        stored = self.world.rollout
+        self.world.rollout = stored.model_copy(update={"status": before})
+        snapshot = self.world.snapshot()
+        self.world.rollout = stored
+        assert snapshot.samples is not None
+        assessed = assess(snapshot, CATALOGUE, self.world.now)
+        assert assessed.verdict is Verdict.PASS
+        assert before.stage is not None
+        assert before.stage.programmed_at is not None
+        assert assessed.stage is not None
+        assert assessed.stage.requests >= 10
+        assert self.world.now >= before.stage.programmed_at + timedelta(seconds=20)
+        assert decided.cut is False
+
+    @invariant()
+    def a_taken_back_artifact_stays_at_0(self) -> None:
+        if not hasattr(self, "world"):
+            return
+        status = self.world.rollout.status
+        if status.candidate is not None and self.world.latch is None:
+            assert status.candidate.artifact_id not in self.taken_back
+        if status.candidate is None:
+            assert status.weight == 0
+
+    @invariant()
+    def a_failed_verdict_never_waits(self) -> None:
+        if hasattr(self, "world") and self.world.rollout.status.candidate is not None:
+            assert self.world.rollout.status.verdict is not Verdict.FAIL
+
+
+def _stage(status: RolloutStatus) -> int:
+    return status.stage.index if status.stage else -1
+
+
+PlanMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestPlan = PlanMachine.TestCase

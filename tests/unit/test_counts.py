@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from controller.core.counts import Scrapes, Series, Span, UnusableSamplesError, increment
+
+ALWAYS = Span(after=0, until=1000, not_before=0)
+
+
+def series(*samples: tuple[float, float], name: str = "total", instance: str = "router-0") -> Series:
+    return Series({"__name__": name, "job": "envoy", "instance": instance}, samples)
+
+
+def scrapes(*times: float) -> Scrapes:
+    return Scrapes.of([series(*((time, 1.0) for time in times), name="live")])
+
+
+def test_a_counter_moves_by_its_differences() -> None:
+    assert increment(series((10, 5), (20, 7), (30, 12)), ALWAYS, scrapes(10, 20, 30)) == 7
+
+
+def test_a_reset_counter_moved_by_its_new_value() -> None:
+    assert increment(series((10, 5), (20, 9), (30, 2)), ALWAYS, scrapes(10, 20, 30)) == 6
+
+
+def test_a_counter_that_appears_on_a_process_scraped_before_started_at_0() -> None:
+    assert increment(series((20, 4), (30, 6)), ALWAYS, scrapes(10, 20, 30)) == 6
+
+
+def test_a_counter_of_a_process_that_was_never_scraped_before_tells_only_its_differences() -> None:
+    assert increment(series((20, 4), (30, 6)), ALWAYS, scrapes(20, 30)) == 2
+
+
+def test_another_process_says_nothing_about_when_a_counter_started() -> None:
+    assert increment(series((20, 4), (30, 6), instance="router-1"), ALWAYS, scrapes(10, 20, 30)) == 2
+
+
+def test_what_was_counted_before_is_not_counted_again() -> None:
+    assert increment(series((10, 5), (20, 7), (30, 12)), Span(20, 1000, 0), scrapes(10, 20, 30)) == 5
+
+
+def test_the_end_is_inclusive_and_what_comes_later_is_left_for_the_next_interval() -> None:
+    assert increment(series((10, 5), (20, 7), (30, 12)), Span(0, 20, 0), scrapes(10, 20, 30)) == 2
+
+
+def test_a_movement_that_may_have_begun_under_another_split_is_left_out() -> None:
+    assert increment(series((10, 5), (20, 7), (30, 12)), Span(0, 1000, 15), scrapes(10, 20, 30)) == 5
+
+
+def test_every_movement_is_counted_once_however_it_is_cut_into_intervals() -> None:
+    whole = series((10, 5), (20, 7), (30, 1), (40, 12))
+    parts = [Span(0, 20, 0), Span(20, 30, 0), Span(30, 35, 0), Span(35, 40, 0)]
+    seen = scrapes(10, 20, 30, 40)
+    assert sum(increment(whole, part, seen) for part in parts) == increment(whole, ALWAYS, seen) == 14
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, -1.0])
+def test_a_newest_sample_that_is_no_number_of_events_is_refused(value: float) -> None:
+    with pytest.raises(UnusableSamplesError, match="total of router-0"):
+        increment(series((10, 5), (20, value)), ALWAYS, scrapes(10, 20))
+
+
+def test_an_older_sample_that_is_no_number_is_passed_over() -> None:
+    assert increment(series((10, 5), (20, math.nan), (30, 9)), ALWAYS, scrapes(10, 20, 30)) == 4
+
+
+def test_a_counter_without_samples_did_not_move() -> None:
+    assert increment(series(), ALWAYS, scrapes(10, 20)) == 0
+
+
+def test_the_common_end_is_the_slowest_living_process() -> None:
+    both = Scrapes({("envoy", "a"): (10.0, 20.0), ("envoy", "b"): (9.0, 19.0), ("envoy", "gone"): (1.0,)})
+    assert both.common_end(not_older_than=15) == 19.0
+    assert both.common_end(not_older_than=25) is None
+
+
+def test_the_gap_is_the_median_time_between_scrapes() -> None:
+    assert scrapes(10, 15, 20, 40).gap_seconds == 5
+    assert scrapes(10).gap_seconds is None

@@ -1,0 +1,467 @@
+"""The plan, told as a story: each test is a situation and what is decided in it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from controller.api.reasons import ConditionType, Reason, State, Verdict
+from controller.api.rollout import Delivery
+from controller.core.plan import plan
+from controller.core.snapshot import Latch, Problem
+from controller.core.traffic import Programmed
+from tests.virtual import CATALOGUE, Behaviour, VirtualRollout, rollout_of, started
+
+
+def reason(world: VirtualRollout, kind: ConditionType = ConditionType.PROGRESSING) -> Reason:
+    condition = world.rollout.status.condition(kind)
+    assert condition is not None
+    return condition.reason
+
+
+def message(world: VirtualRollout, kind: ConditionType = ConditionType.PROGRESSING) -> str:
+    condition = world.rollout.status.condition(kind)
+    assert condition is not None
+    return condition.message
+
+
+def in_first_stage(**kwargs: Any) -> VirtualRollout:
+    world = started(**kwargs)
+    world.want("http://v2")
+    world.settle()
+    assert world.rollout.status.stage is not None
+    return world
+
+
+def test_the_first_artifact_is_stable_at_once() -> None:
+    world = VirtualRollout(rollout_of())
+    world.settle()
+    status = world.rollout.status
+    assert status.state is State.STABLE
+    assert status.stable is not None
+    assert status.stable.revision in world.revisions
+    assert reason(world, ConditionType.HEALTHY) is Reason.INITIALISED
+    assert world.served is not None
+    assert not world.served.serves_candidate
+
+
+def test_a_new_artifact_becomes_the_candidate_at_weight_0_and_enters_the_first_stage_once_acknowledged() -> (
+    None
+):
+    world = started()
+    world.want("http://v2")
+    accepted = world.step()
+    assert accepted.rule == "accept"
+    assert (accepted.status.weight, accepted.status.stage) == (0, None)
+    assert accepted.status.state is State.PREPARING
+    assert accepted.status.frozen is not None
+    waits = world.step()
+    assert waits.rule == "program"
+    world.program()
+    begins = world.step()
+    assert (begins.rule, begins.status.weight) == ("begin", 100_000)
+    assert begins.status.stage is not None
+    assert begins.status.stage.programmed_at is None
+
+
+def test_a_good_version_passes_every_stage_and_is_promoted() -> None:
+    world = in_first_stage()
+    world.live(300)
+    assert world.rollout.status.state is State.STABLE
+    assert reason(world, ConditionType.HEALTHY) is Reason.PROMOTED
+    assert [p.rule for p in world.plans if p.rule in ("begin", "advance", "promote")] == [
+        "begin",
+        "advance",
+        "advance",
+        "promote",
+    ]
+    assert not any(p.cut for p in world.plans)
+
+
+def test_during_the_bake_the_state_says_so() -> None:
+    world = in_first_stage()
+    world.live(150)
+    assert world.rollout.status.state is State.BAKING
+
+
+def test_a_failing_version_is_taken_back() -> None:
+    world = in_first_stage(behaviour={"v2": Behaviour(errors=0.3)})
+    before = world.rollout.status.stable
+    world.live(60)
+    status = world.rollout.status
+    assert status.state is State.ROLLED_BACK
+    assert status.stable == before
+    assert status.last_rollback is not None
+    assert status.last_rollback.metric == "errors"
+    assert status.last_rollback.stage == "10%"
+    assert "worse than stable" in status.last_rollback.message
+    assert [p.cut for p in world.plans if p.rule == "rollback"] == [True]
+    assert world.served is not None
+    assert not world.served.serves_candidate
+    assert reason(world, ConditionType.HEALTHY) is Reason.ROLLED_BACK
+
+
+def test_a_failing_version_is_taken_back_during_the_bake_by_the_last_comparisons_baseline() -> None:
+    world = in_first_stage()
+    world.live(150)
+    world.behaviour["v2"] = Behaviour(errors=0.3)
+    world.live(60)
+    status = world.rollout.status
+    assert status.state is State.ROLLED_BACK
+    assert status.last_rollback is not None
+    assert status.last_rollback.stage == "100%"
+    assert "the last comparison's baseline" in status.last_rollback.message
+
+
+def test_a_bake_without_any_comparison_before_needs_requests_alone() -> None:
+    only = [{"weight": "100%", "minDuration": "1m", "minRequests": 10}]
+    world = in_first_stage(spec={"stages": only})
+    world.live(90)
+    assert world.rollout.status.state is State.STABLE
+
+
+def test_a_rolled_back_artifact_is_not_tried_again() -> None:
+    world = in_first_stage(behaviour={"v2": Behaviour(errors=0.3)})
+    world.live(60)
+    world.want("http://v3")
+    world.live(10)
+    world.want("http://v2")
+    world.live(60)
+    assert world.rollout.status.state is State.ROLLED_BACK
+    assert world.rollout.status.candidate is None
+    assert "change spec.agent" in message(world)
+
+
+def test_back_to_stable_after_a_rollback_is_healthy_again() -> None:
+    world = in_first_stage(behaviour={"v2": Behaviour(errors=0.3)})
+    world.live(60)
+    world.want("http://v1")
+    world.settle()
+    assert world.rollout.status.state is State.STABLE
+    assert reason(world, ConditionType.HEALTHY) is Reason.PROMOTED
+
+
+def test_no_traffic_is_never_a_pass() -> None:
+    world = in_first_stage(per_second=0.0)
+    world.live(600)
+    assert world.rollout.status.stage is not None
+    assert world.rollout.status.stage.index == 0
+    assert world.rollout.status.verdict is Verdict.INSUFFICIENT
+    assert "0 of 10 requests" in message(world)
+
+
+def test_a_candidate_without_a_baseline_to_compare_with_does_not_pass() -> None:
+    internal = {"header": "x-user-group", "values": ["internal"]}
+    stages = [
+        {"audience": internal, "minDuration": "1m", "minRequests": 10},
+        {"weight": "100%", "minDuration": "1m", "minRequests": 10},
+    ]
+    world = in_first_stage(spec={"stages": stages}, internal=1.0)
+    world.live(120)
+    assert world.rollout.status.stage is not None
+    assert world.rollout.status.stage.index == 0
+    assert "stable had no requests" in message(world)
+
+
+def test_an_audience_stage_serves_the_audience_alone_and_is_kept_later() -> None:
+    internal = {"header": "x-user-group", "values": ["internal"]}
+    stages = [
+        {"name": "internal", "audience": internal, "minDuration": "1m", "minRequests": 10},
+        {"weight": "10%", "minDuration": "1m", "minRequests": 10},
+        {"weight": "100%", "minDuration": "1m", "minRequests": 10},
+    ]
+    world = in_first_stage(spec={"stages": stages}, internal=0.2)
+    assert world.served is not None
+    assert (world.served.weight_ppm, [a.weight_ppm for a in world.served.audiences]) == (0, [1_000_000])
+    world.live(75)
+    assert world.served.weight_ppm == 100_000
+    assert [a.weight_ppm for a in world.served.audiences] == [1_000_000]
+    world.live(200)
+    assert world.rollout.status.state is State.STABLE
+
+
+def test_an_audience_stage_with_a_weight_is_compared_within_the_audience() -> None:
+    internal = {"header": "x-user-group", "values": ["internal"]}
+    stages = [
+        {"audience": internal, "weight": "50%", "minDuration": "1m", "minRequests": 10},
+        {"weight": "100%", "minDuration": "1m", "minRequests": 10},
+    ]
+    world = in_first_stage(spec={"stages": stages}, internal=0.2)
+    assert world.rollout.status.stage is not None
+    assert world.rollout.status.stage.title == "audience 50%"
+    world.live(30)
+    errors = world.rollout.status.analysis[0]
+    assert 0 < errors.baseline.total < 150
+
+
+@pytest.mark.parametrize(
+    ("blindness", "says"),
+    [
+        ("Prometheus at http://p cannot be reached", "cannot be reached"),
+        ("stale", "s old"),
+        ("empty", "no live of any router"),
+    ],
+)
+def test_blindness_holds_the_weight_and_says_why(blindness: str, says: str) -> None:
+    world = in_first_stage()
+    world.live(30)
+    if blindness == "empty":
+        world.samples.clear()
+    if blindness.startswith("Prometheus"):
+        world.blind = blindness
+    for _ in range(20):  # scrapes have ended
+        world.now += timedelta(seconds=15)
+        world.settle()
+    status = world.rollout.status
+    assert (status.state, status.verdict) == (State.BLIND, Verdict.ERROR)
+    assert status.weight == 100_000
+    assert reason(world) is Reason.ANALYSIS_BLIND
+    assert says in message(world)
+
+
+def test_after_blindness_the_rollout_goes_on() -> None:
+    world = in_first_stage()
+    world.blind = "Prometheus is away"
+    world.live(60)
+    world.blind = ""
+    world.live(300)
+    assert world.rollout.status.state is State.STABLE
+
+
+def test_samples_that_are_no_numbers_are_blindness() -> None:
+    world = in_first_stage()
+    world.live(20)
+    for labels, taken in world.samples.items():
+        if dict(labels)["__name__"] == "total":
+            taken[-1] = (taken[-1][0], float("nan"))
+    world.now += timedelta(seconds=1)
+    status = world.rollout.status
+    assert status.evidence is not None
+    due = status.model_copy(update={"evidence": status.evidence.model_copy(update={"evaluated_at": None})})
+    world.rollout = world.rollout.model_copy(update={"status": due})
+    world.now += timedelta(seconds=10)
+    world.step()
+    assert world.rollout.status.verdict is Verdict.ERROR
+    assert "total of router-0 is nan" in message(world)
+
+
+def test_one_scrape_says_nothing_about_the_rhythm() -> None:
+    world = in_first_stage()
+    for taken in world.samples.values():
+        del taken[:-1]
+    world.now += timedelta(seconds=16)
+    world.settle()
+    assert "scraped the routers only once" in message(world)
+
+
+def test_a_new_artifact_during_a_rollout_takes_the_old_candidate_off_first() -> None:
+    world = in_first_stage()
+    world.want("http://v3")
+    off = world.step()
+    assert (off.rule, off.cut, off.status.candidate, off.status.weight) == ("supersede", True, None, 0)
+    assert world.step().rule == "accept"
+    world.live(300)
+    assert world.rollout.status.state is State.STABLE
+
+
+def test_going_back_to_stable_cancels() -> None:
+    world = in_first_stage()
+    world.want("http://v1")
+    off = world.step()
+    assert (off.rule, off.cut, off.status.candidate) == ("cancel", True, None)
+    world.settle()
+    assert world.rollout.status.state is State.STABLE
+
+
+def test_taking_off_a_candidate_that_nobody_was_served_is_no_cut() -> None:
+    world = started()
+    world.want("http://v2")
+    world.step()
+    world.want("http://v1")
+    assert not world.step().cut
+
+
+def test_a_failed_verdict_comes_before_everything_else() -> None:
+    world = in_first_stage(behaviour={"v2": Behaviour(errors=0.5)})
+    world.scrape = timedelta(seconds=15)
+    world.now += timedelta(seconds=15)
+    world.serve(3000)
+    world.take_samples()
+    world.now += timedelta(seconds=1)
+    world.serve(3000)
+    world.take_samples()
+    world.want("http://v3")
+    world.problem = Problem(Reason.CONFLICTED, "the host is taken")
+    world.instances = 0
+    assert world.step().rule == "rollback"
+
+
+def test_a_pushed_cut_stays_decided_until_it_is_stored() -> None:
+    world = in_first_stage()
+    candidate = world.rollout.status.candidate
+    assert candidate is not None
+    world.latch = Latch(candidate.artifact_id, candidate.attempt, "errors", "worse than stable")
+    decided = world.step()
+    assert (decided.rule, decided.cut) == ("rollback", True)
+    assert decided.status.last_rollback is not None
+    assert decided.status.last_rollback.message == "worse than stable"
+
+
+@pytest.mark.parametrize(("attempt", "metric"), [(2, "errors"), (1, "")])
+def test_a_latch_of_another_attempt_or_without_a_verdict_is_no_rollback(attempt: int, metric: str) -> None:
+    world = in_first_stage()
+    candidate = world.rollout.status.candidate
+    assert candidate is not None
+    world.latch = Latch(candidate.artifact_id, attempt, metric, "")
+    assert world.step().rule != "rollback"
+
+
+def test_a_refused_spec_keeps_what_serves() -> None:
+    world = in_first_stage()
+    world.problem = Problem(Reason.CONFLICTED, "the host is taken")
+    world.live(300)
+    status = world.rollout.status
+    assert (status.state, status.weight) == (State.REJECTED, 100_000)
+    assert reason(world, ConditionType.ACCEPTED) is Reason.CONFLICTED
+
+
+def test_two_artifacts_on_one_backend_are_refused() -> None:
+    world = started()
+    spec = world.rollout.spec
+    world.change_spec(agent=spec.agent.model_copy(update={"prompts": {"system": "another"}}))
+    world.settle()
+    assert reason(world, ConditionType.ACCEPTED) is Reason.SAME_BACKEND
+    assert "spec.agent.code.url" in message(world, ConditionType.ACCEPTED)
+    assert world.rollout.status.candidate is None
+
+
+def test_with_delivery_by_header_two_artifacts_share_a_backend() -> None:
+    world = started()
+    spec = world.rollout.spec
+    world.change_spec(
+        agent=spec.agent.model_copy(update={"prompts": {"system": "another"}}), delivery=Delivery.HEADER
+    )
+    world.settle()
+    assert world.rollout.status.stage is not None
+
+
+def test_without_a_router_nothing_rises() -> None:
+    world = started()
+    world.instances = 0
+    world.want("http://v2")
+    world.live(60)
+    assert world.rollout.status.stage is None
+    assert reason(world, ConditionType.PROGRAMMED) is Reason.ROUTER_UNAVAILABLE
+
+
+def test_a_split_that_the_router_refuses_is_told_in_its_words() -> None:
+    world = started()
+    world.want("http://v2")
+    world.step()
+    snapshot = world.snapshot()
+    refused = Programmed(world.served, world.acknowledged_at, 1, "router-0: no such cluster")
+    decided = plan(replace(snapshot, programmed=refused), CATALOGUE, world.now)
+    programmed = decided.status.condition(ConditionType.PROGRAMMED)
+    assert programmed is not None
+    assert (programmed.reason, programmed.message) == (Reason.PENDING, "router-0: no such cluster")
+
+
+def test_a_revision_that_is_not_there_yet_holds_the_first_stage() -> None:
+    world = started()
+    world.want("http://v2")
+    world.step()
+    candidate = world.rollout.status.candidate
+    assert candidate is not None
+    kept = world.revisions.pop(candidate.revision)
+    world.program()
+    assert world.step().rule == "program"
+    world.revisions[kept.name] = kept
+    world.settle()
+    assert world.rollout.status.stage is not None
+
+
+def test_stages_and_analysis_are_frozen_for_the_attempt() -> None:
+    world = in_first_stage()
+    world.change_spec(stages=world.rollout.spec.stages[2:])
+    world.live(300)
+    assert [p.rule for p in world.plans].count("advance") == 2
+
+
+def test_old_revisions_are_removed_but_never_those_in_use() -> None:
+    world = started(spec={"revisionHistoryLimit": 1})
+    world.behaviour["v2"] = Behaviour(errors=0.3)
+    for version in ("v2", "v3", "v4", "v5"):
+        world.want(f"http://{version}")
+        world.live(300)
+    hosts = {revision.backend.host for revision in world.revisions.values()}
+    assert hosts == {"v2", "v4", "v5"}, "v2 was rolled back last, v4 is history, v5 is stable"
+
+
+def test_old_revisions_are_removed_after_a_rollback_too() -> None:
+    world = started(spec={"revisionHistoryLimit": 0})
+    for version in ("v2", "v3"):
+        world.behaviour[version] = Behaviour(errors=0.3)
+        world.want(f"http://{version}")
+        world.live(120)
+    assert {revision.backend.host for revision in world.revisions.values()} == {"v1", "v3"}
+
+
+def test_the_remembered_rollbacks_are_bounded() -> None:
+    world = in_first_stage(behaviour={"v2": Behaviour(errors=0.5)})
+    full = world.rollout.status.model_copy(update={"rolled_back": [f"sha256:{n}" for n in range(100)]})
+    world.rollout = world.rollout.model_copy(update={"status": full})
+    world.live(60)
+    remembered = world.rollout.status.rolled_back
+    assert len(remembered) == 100
+    assert remembered[0] == "sha256:1"
+
+
+def test_a_transition_time_moves_only_when_the_condition_flips() -> None:
+    world = in_first_stage()
+    world.live(30)
+    earlier = world.rollout.status.condition(ConditionType.ACCEPTED)
+    world.live(30)
+    assert earlier is not None
+    later = world.rollout.status.condition(ConditionType.ACCEPTED)
+    assert later is not None
+    assert later.last_transition_time == earlier.last_transition_time
+
+
+def test_planning_twice_at_one_instant_changes_nothing() -> None:
+    world = in_first_stage()
+    world.live(40)
+    status = world.rollout.status
+    world.step()
+    assert world.rollout.status == status
+
+
+def test_an_evaluation_without_a_new_scrape_counts_nothing_twice() -> None:
+    world = in_first_stage(scrape=timedelta(seconds=10))
+    world.live(40)
+    counted = world.rollout.status.analysis
+    world.now += timedelta(seconds=15)
+    world.step()
+    assert world.rollout.status.analysis[0].candidate == counted[0].candidate
+    assert world.rollout.status.evidence is not None
+    assert world.rollout.status.evidence.evaluated_at == world.now
+
+
+def test_the_catalogue_names_every_series_that_is_read() -> None:
+    assert CATALOGUE.metric_names() == {"live", "total", "bad", "bucket", "count", "lost"}
+
+
+def test_a_stage_that_could_not_end_when_it_was_due_waits_for_fresh_evidence() -> None:
+    world = in_first_stage()
+    world.live(55)
+    world.instances = 0
+    world.live(10)
+    world.instances = 1
+    world.now += timedelta(seconds=1)
+    assert world.step().rule == "hold"
+    assert "awaits its next evaluation" in message(world)
+    world.live(15)
+    assert world.rollout.status.stage is not None
+    assert world.rollout.status.stage.index == 1

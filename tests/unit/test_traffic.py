@@ -1,0 +1,21 @@
+from __future__ import annotations
+
+from controller.core.traffic import AudienceSplit, Backend, TrafficTable
+
+V1, V2 = Backend("agent-1", "sha256:1", "v1", 80), Backend("agent-2", "sha256:2", "v2", 80)
+TABLE = TrafficTable("shop/agent", ("agent.example",), "x-session-id", V1, V2, 10_000, attempt=2)
+
+
+def test_without_candidate_everyone_is_on_stable() -> None:
+    cut = TABLE.without_candidate()
+    assert (cut.candidate, cut.weight_ppm, cut.audiences) == (None, 0, ())
+    assert (cut.stable, cut.hosts) == (V1, TABLE.hosts)
+
+
+def test_a_candidate_is_served_by_weight_or_by_an_audience() -> None:
+    internal = AudienceSplit("x-user-group", ("internal",), 1_000_000)
+    nobody = TrafficTable("shop/agent", (), "x-session-id", V1, V2)
+    assert TABLE.serves_candidate
+    assert not nobody.serves_candidate
+    assert TrafficTable("shop/agent", (), "x-session-id", V1, V2, audiences=(internal,)).serves_candidate
+    assert not TABLE.without_candidate().serves_candidate
