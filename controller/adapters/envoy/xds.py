@@ -159,8 +159,8 @@ class XdsServer:
 def _brief(words: str) -> str:
     """Envoy's reason, without the copy of the refused resource that it may put in front or say nothing but."""
     reason = " ".join(words.split())
-    if _DUMP in reason:
-        reason = reason.rpartition(" caused by ")[2].removesuffix(")")
+    if _DUMP in reason and " caused by " in reason:
+        return reason.rpartition(" caused by ")[2].removesuffix(")")[:_WORDS_KEPT]
     if _DUMP in reason:
         return f"Envoy refused it and cut its own message off before the reason: {reason[:_DUMP_KEPT]}"
     return reason[:_WORDS_KEPT] or "Envoy refused it without a reason"

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import itertools
+import json
+import re
+
+import pytest
+from envoy.config.bootstrap.v3 import bootstrap_pb2
+from envoy.extensions.resource_monitors.downstream_connections.v3 import downstream_connections_pb2
+from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
+from google.protobuf import json_format
+
+from controller.adapters.envoy.bootstrap import bootstrap
+from controller.adapters.envoy.metrics import ERRORS, LATENCY, LATENCY_EDGES_MS
+from controller.core.catalogue import CounterTerm
+
+# The types that the bootstrap carries inside Any messages must be known to be parsed.
+CARRIED = (downstream_connections_pb2, http_protocol_options_pb2)
+
+
+def test_it_is_a_valid_bootstrap() -> None:
+    config = bootstrap("router-1", xds_host="operator", xds_port=18000, admin_port=9901)
+
+    message = json_format.ParseDict(json.loads(json.dumps(config)), bootstrap_pb2.Bootstrap())
+
+    assert message.node.id == "router-1"
+    assert message.admin.address.socket_address.address == "127.0.0.1"
+
+
+def test_admin_may_be_left_to_the_caller() -> None:
+    assert "admin" not in bootstrap("router-1", xds_host="operator", xds_port=18000)
+
+
+def test_edges_rise_by_about_a_quarter_and_have_two_digits() -> None:
+    for lower, upper in itertools.pairwise(LATENCY_EDGES_MS):
+        assert 1.15 <= upper / lower <= 1.34
+    for edge in LATENCY_EDGES_MS:
+        assert len(str(edge).rstrip("0")) <= 2
+
+
+@pytest.mark.parametrize("term", [*ERRORS.total, *ERRORS.bad, *LATENCY.lost, LATENCY.count])
+def test_what_the_queries_read_is_kept(term: CounterTerm) -> None:
+    stat = term.metric.removeprefix("envoy_cluster_").removesuffix("_count").replace("rq_xx", "rq_5xx")
+    kept = bootstrap("router-1", xds_host="operator", xds_port=18000)["stats_config"]["stats_matcher"]
+    patterns = [
+        each["safe_regex"]["regex"] for each in kept["inclusion_list"]["patterns"] if "safe_regex" in each
+    ]
+
+    assert any(re.fullmatch(pattern, f"cluster.shop/agent/agent-1.{stat}") for pattern in patterns)
+    assert not any(
+        re.fullmatch(pattern, f"cluster.shop/agent/agent-1.external.{stat}") for pattern in patterns
+    )
