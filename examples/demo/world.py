@@ -29,6 +29,7 @@ _HERE = Path(__file__).parent
 _ROOT = _HERE.parent.parent
 _START_SECONDS = 30.0
 _ROUTER = "router-0"
+_LOG_LINES = 3
 
 
 @dataclass
@@ -115,9 +116,9 @@ class World:
         """Raise DemoError if something that must run does not."""
         for process in (self.operator, self.envoy.process, self.prometheus.process):
             if not process.running:
+                last = "\n".join(process.log_tail().splitlines()[-_LOG_LINES:])
                 raise DemoError(
-                    f"{process.name} ended with code {process.returncode}. Its log {process.log} ends with:\n"
-                    f"{process.log_tail()}"
+                    f"{process.name} ended with code {process.returncode}. Its log {process.log} ends with:\n{last}"
                 )
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import httpx
@@ -44,7 +45,8 @@ async def test_an_unparsable_tool_call_is_a_500_that_still_names_its_version() -
 
 async def test_the_share_of_failures_is_the_injected_one() -> None:
     async with client(AgentVersion("v7", faults=Faults(unparsable_tool_calls=0.2))) as agent:
-        statuses = [(await ask(agent, "Where is my order 1234?")).status_code for _ in range(100)]
+        answers = await asyncio.gather(*(ask(agent, "Where is my order 1234?") for _ in range(100)))
+    statuses = [answer.status_code for answer in answers]
 
     assert 10 <= statuses.count(500) <= 32
 
