@@ -12,7 +12,7 @@ from controller.errors import ExitCode
 from controller.logs import configure_logs
 from controller.runtime.manager import PartEndedError
 from controller.runtime.transport import ConfigurationError
-from controller.settings import Address, LogFormat, OperatorSettings
+from controller.settings import Address, LogFormat, LogLevel, OperatorSettings
 from controller.wiring import run_operator
 
 app = typer.Typer(
@@ -24,7 +24,9 @@ app = typer.Typer(
 )
 
 
-def _address(text: str) -> Address:
+def _address(text: str | Address) -> Address:
+    if isinstance(text, Address):  # typer sends defaults through the parser too
+        return text
     try:
         return Address.parse(text)
     except ValueError as error:
@@ -100,9 +102,7 @@ def operator(  # noqa: PLR0913, PLR0917  each is a flag of its own
         ),
     ] = None,
     log_format: Annotated[LogFormat, typer.Option(envvar="AGENTROLLOUT_LOG_FORMAT")] = LogFormat.JSON,
-    log_level: Annotated[
-        str, typer.Option(envvar="AGENTROLLOUT_LOG_LEVEL", help="debug, info, warning or error.")
-    ] = "info",
+    log_level: Annotated[LogLevel, typer.Option(envvar="AGENTROLLOUT_LOG_LEVEL")] = LogLevel.INFO,
 ) -> None:
     """Watch AgentRollouts and deliver them.
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import structlog
 
-from controller.settings import LogFormat
+from controller.settings import LogFormat, LogLevel
 
 
-def configure_logs(log_format: LogFormat, level: str) -> None:
+def configure_logs(log_format: LogFormat, level: LogLevel) -> None:
     """Send all logs, those of libraries included, to stderr in one form."""
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,

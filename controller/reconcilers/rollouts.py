@@ -63,7 +63,10 @@ class RolloutReconciler:
     async def reconcile(self, key: str) -> Result:
         """Bring one rollout a step further."""
         observed = self.rollouts.get(key)
-        if observed is None or observed.rollout.metadata.deletion_timestamp is not None:
+        if observed is None:
+            self.metrics.forget(key)
+            return Result()
+        if observed.rollout.metadata.deletion_timestamp is not None:
             return Result()
         with bound_contextvars(rollout=key, **_delivery(observed.rollout)):
             snapshot = await self.gatherer.snapshot(observed, self.clock.now())

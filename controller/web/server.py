@@ -29,12 +29,9 @@ class HttpServer:
         """
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._socket = socket.create_server((host, port), family=family, backlog=128)
-        self._server = _Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off"))
-
-    @property
-    def port(self) -> int:
+        self.port = int(self._socket.getsockname()[1])
         """The port that was bound."""
-        return int(self._socket.getsockname()[1])
+        self._server = _Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off"))
 
     async def run(self) -> None:
         """Serve; on cancellation finish the running answers and close."""

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import pytest
+
+from controller.api.reasons import Reason
+from controller.core.traffic import Backend
+from controller.reconcilers.backends import backend_problem
+from controller.reconcilers.observed import observe_revision, observe_rollout
+
+
+def backend(host: str) -> Backend:
+    return Backend("agent-1", "sha256:1", host, 80)
+
+
+def test_an_allowed_host_is_no_problem() -> None:
+    assert backend_problem(backend("agents.internal"), frozenset({"agents.internal"})) is None
+    assert backend_problem(None, frozenset()) is None
+
+
+@pytest.mark.parametrize(
+    ("host", "allowed", "says"),
+    [
+        ("agents.internal", frozenset(), "URL backends are off"),
+        ("agents.internal", frozenset({"other"}), "use one of other"),
+        ("169.254.169.254", frozenset({"169.254.169.254"}), "link-local"),
+        ("fe80::1", frozenset({"fe80::1"}), "link-local"),
+        ("::ffff:169.254.169.254", frozenset({"::ffff:169.254.169.254"}), "link-local"),
+    ],
+)
+def test_a_refusal_names_the_field_and_the_way_out(host: str, allowed: frozenset[str], says: str) -> None:
+    problem = backend_problem(backend(host), allowed)
+    assert problem is not None
+    assert problem.reason is Reason.BACKEND_NOT_ALLOWED
+    assert problem.message.startswith("spec.agent.code.url")
+    assert says in problem.message
+
+
+@pytest.mark.parametrize(
+    ("url", "host", "port", "tls"),
+    [
+        ("http://agents.internal", "agents.internal", 80, False),
+        ("https://agents.internal", "agents.internal", 443, True),
+        ("http://[::1]:9000", "::1", 9000, False),
+    ],
+)
+def test_a_url_becomes_a_backend(url: str, host: str, port: int, tls: bool) -> None:
+    observed = observe_rollout(
+        {
+            "metadata": {"name": "agent", "namespace": "shop"},
+            "spec": {
+                "agent": {"code": {"url": url}, "prompts": {"system": "Help."}},
+                "traffic": {"envoy": {"hosts": ["agent.example"]}},
+            },
+        }
+    )
+    assert observed.backend is not None
+    assert (observed.backend.host, observed.backend.port, observed.backend.tls) == (host, port, tls)
+    assert observed.rollout.spec.agent.prompts == {}, "prompts are not kept in memory"
+
+
+@pytest.mark.parametrize(
+    ("agent", "says"),
+    [
+        ({"code": {"url": "http://a:99999"}}, "spec.agent.code.url"),
+        ({"code": {"url": "http://"}}, "has no host"),
+        ({"code": {"url": "ftp://a"}}, "is not http"),
+        (
+            {
+                "code": {"url": "http://a"},
+                "model": {"provider": "p", "name": "m", "parameters": {"n": 2**60}},
+            },
+            "cannot be hashed",
+        ),
+    ],
+)
+def test_an_agent_that_cannot_be_read_is_a_problem_of_its_rollout_alone(
+    agent: dict[str, object], says: str
+) -> None:
+    observed = observe_rollout(
+        {
+            "metadata": {"name": "agent", "namespace": "shop"},
+            "spec": {"agent": agent, "traffic": {"envoy": {"hosts": ["agent.example"]}}},
+        }
+    )
+    assert observed.problem is not None
+    assert observed.problem.reason is Reason.INVALID
+    assert says in observed.problem.message
+
+
+def test_a_revision_knows_its_rollout() -> None:
+    observed = observe_revision(
+        {
+            "metadata": {"name": "agent-1", "namespace": "shop", "creationTimestamp": "2026-01-01T00:00:00Z"},
+            "spec": {
+                "rollout": "agent",
+                "artifactID": f"sha256:{'1' * 64}",
+                "agent": {"code": {"url": "http://a"}},
+            },
+        }
+    )
+    assert observed.owner == "shop/agent"
+    assert observed.revision.created > 0

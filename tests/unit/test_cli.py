@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+from typer.testing import CliRunner
+
+from controller.cli import app
+from controller.settings import Address
+
+
+def run(*arguments: str, **environment: str) -> tuple[int, str]:
+    result = CliRunner().invoke(app, arguments, env={"COLUMNS": "200", "TERM": "dumb", **environment})
+    return result.exit_code, re.sub(r"\s+", " ", re.sub(r"[│╭╮╰╯─]", " ", result.output))
+
+
+def test_the_version_is_printed() -> None:
+    code, output = run("version")
+    assert code == 0
+    assert re.match(r"\d+\.\d+\.\d+", output)
+
+
+def test_help_has_an_example() -> None:
+    code, output = run("operator", "--help")
+    assert code == 0
+    assert "Example: agentrollout operator" in output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([], "Missing option '--prometheus-url'"),
+        (["--prometheus-url", "localhost:9090"], "write http://host:port"),
+        (
+            ["--prometheus-url", "http://p", "--xds-address", "18000"],
+            "write host:port, such as 127.0.0.1:8080",
+        ),
+        (["--prometheus-url", "http://p", "--http-address", "a:99999"], "write host:port"),
+        (["--prometheus-url", "http://p", "--log-format", "xml"], "'xml' is not one of"),
+        (["--prometheus-url", "http://p", "--log-level", "loud"], "'loud' is not one of"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_the_way_out(arguments: list[str], says: str) -> None:
+    code, output = run("operator", *arguments)
+    assert code == 2
+    assert says in output
+
+
+def test_a_kubeconfig_that_is_not_there_is_told_in_a_sentence() -> None:
+    code, output = run("operator", "--prometheus-url", "http://p", "--kubeconfig", "/nowhere/config")
+    assert code == 2
+    assert "/nowhere/config" in output
+    assert "Traceback" not in output
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [("127.0.0.1:8080", "127.0.0.1", 8080), ("[::1]:0", "::1", 0), (":80", "0.0.0.0", 80)],
+)
+def test_an_address_is_read(text: str, host: str, port: int) -> None:
+    assert Address.parse(text) == Address(host, port)
+
+
+def test_an_address_is_written_as_it_is_read() -> None:
+    for address in (Address("::1", 80), Address("127.0.0.1", 80)):
+        assert Address.parse(str(address)) == address
