@@ -71,7 +71,7 @@ def config_maps(transport: KubernetesTransport) -> ResourceClient:
 
 
 @pytest.fixture
-def widgets(transport: KubernetesTransport, widgets_served: None) -> ResourceClient:  # noqa: ARG001
+def widgets(transport: KubernetesTransport, widgets_served: None) -> ResourceClient:
     return ResourceClient(transport, WIDGETS, field_manager="runtime-tests")
 
 
