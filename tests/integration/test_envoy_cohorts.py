@@ -14,8 +14,8 @@ from devkit.process import LOOPBACK
 from devkit.upstream import StaticUpstream
 from tests.integration.envoy_lab import HOST, Lab, backend, table
 
-CONNECTIONS = 4
-BATCH = 250
+CONNECTIONS = 32
+BATCH = 4
 CONVERSATIONS = [f"conversation-{index}" for index in range(4000)]
 
 
@@ -38,25 +38,39 @@ async def served_by(port: int, conversations: Sequence[str], header: str = "x-se
 
 
 async def _pipeline(port: int, conversations: Sequence[str], header: str) -> list[str]:
-    """HEAD, so that every answer ends where its headers do and is cheap to take apart."""
-    reader, writer = await asyncio.open_connection(LOOPBACK, port)
-    found: list[str] = []
+    loop = asyncio.get_running_loop()
+    transport, answers = await loop.create_connection(_Answers, LOOPBACK, port)
     try:
         for start in range(0, len(conversations), BATCH):
             batch = conversations[start : start + BATCH]
-            writer.write(
-                "".join(
-                    f"HEAD / HTTP/1.1\r\nhost: {HOST}\r\n{header.format(conversation)}\r\n\r\n"
-                    for conversation in batch
-                ).encode()
-            )
-            for _ in batch:
-                head = await reader.readuntil(b"\r\n\r\n")
-                found.append("candidate" if b"\r\nx-upstream: candidate\r\n" in head else "stable")
-                assert b"\r\nx-upstream: " in head
+            requests = [f"HEAD / HTTP/1.1\r\nhost: {HOST}\r\n{header.format(each)}\r\n\r\n" for each in batch]
+            transport.write("".join(requests).encode())
+            await answers.until(start + len(batch))
     finally:
-        writer.transport.abort()
-    return found
+        transport.abort()
+    return answers.found
+
+
+class _Answers(asyncio.Protocol):
+    """Takes apart answers to HEAD, which end where their headers do."""
+
+    def __init__(self) -> None:
+        self.found: list[str] = []
+        self._rest = b""
+        self._arrived = asyncio.Event()
+
+    def data_received(self, data: bytes) -> None:
+        *heads, self._rest = (self._rest + data).split(b"\r\n\r\n")
+        for head in heads:
+            assert b"\r\nx-upstream: " in head
+            self.found.append("candidate" if b"\r\nx-upstream: candidate" in head else "stable")
+        self._arrived.set()
+
+    async def until(self, count: int) -> None:
+        async with asyncio.timeout(20):
+            while len(self.found) < count:
+                self._arrived.clear()
+                await self._arrived.wait()
 
 
 def cohort(conversations: Sequence[str], versions: Sequence[str]) -> set[str]:

@@ -7,8 +7,13 @@ import contextlib
 import itertools
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import UTC, datetime
 
+import pytest
+
+from controller.adapters.envoy.router import EnvoyRouter
 from controller.core.traffic import TrafficTable
+from devkit.process import LOOPBACK
 from tests.integration.envoy_lab import Answer, Lab, arms, backend, fetch, table
 
 KEY = "shop/agent"
@@ -230,3 +235,19 @@ async def test_programmed_means_every_instance() -> None:
         await asyncio.to_thread(lab.envoys[1].close)
         await lab.until(lambda: lab.router.programmed(KEY).instances == 1)
         assert lab.router.programmed(KEY).table == split
+
+
+async def test_a_taken_port_is_an_error_of_the_system() -> None:
+    async with Lab() as lab:
+        await lab.start()
+        second = EnvoyRouter(now=lambda: datetime.now(UTC))
+        with pytest.raises(OSError, match="cannot listen for xDS"):
+            await second.start(LOOPBACK, lab.xds_port)
+
+
+async def test_an_envoy_without_any_rollout_serves_404_and_then_the_first() -> None:
+    async with arms() as (stable, _), Lab() as lab:
+        await lab.start()
+        assert (await fetch(lab.user_port)).status == 404
+        await lab.publish(table(backend("stable", stable.port)))
+        assert (await fetch(lab.user_port)).status == 200
