@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -44,7 +45,7 @@ class World:
     envoy: Envoy
     users_url: str
     stack: ExitStack
-    manifest: dict[str, object] = field(
+    manifest: dict[str, Any] = field(
         default_factory=lambda: yaml.safe_load((_HERE / "rollout.yaml").read_text())
     )
     agents: dict[str, str] = field(default_factory=dict)
@@ -52,18 +53,17 @@ class World:
     @property
     def host(self) -> str:
         """The host name that users ask for."""
-        spec = self.manifest["spec"]
-        return str(spec["traffic"]["envoy"]["hosts"][0])  # type: ignore[index]
+        return str(self.manifest["spec"]["traffic"]["envoy"]["hosts"][0])
 
     @property
     def name(self) -> str:
         """Name of the AgentRollout."""
-        return str(self.manifest["metadata"]["name"])  # type: ignore[index]
+        return str(self.manifest["metadata"]["name"])
 
     @property
     def namespace(self) -> str:
         """Its namespace."""
-        return str(self.manifest["metadata"]["namespace"])  # type: ignore[index]
+        return str(self.manifest["metadata"]["namespace"])
 
     def start_agent(self, version: AgentVersion) -> None:
         """Start the process that serves a version and have it scraped.
@@ -92,9 +92,8 @@ class World:
         Raises:
             DevkitError: If the API server refuses it.
         """
-        spec = self.manifest["spec"]
         agent = version.manifest_agent(self.agents[version.name])
-        wanted = {**self.manifest, "spec": {**spec, "agent": agent}}  # type: ignore[dict-item]
+        wanted = {**self.manifest, "spec": {**self.manifest["spec"], "agent": agent}}
         path = self.directory / f"{self.name}-{version.name}.yaml"
         path.write_text(yaml.safe_dump(wanted, sort_keys=False))
         printed = self.cluster.kubectl("apply", f"--filename={path}", "--output=json")
