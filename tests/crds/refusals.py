@@ -1,0 +1,216 @@
+"""What the API server must refuse, and in which words."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+Raw = dict[str, Any]
+
+REMOVED = object()
+"""As a value: the field is left out."""
+
+INTERNAL = {"header": "x-user-group", "values": ["internal"]}
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A valid manifest with one thing changed.
+
+    Attributes:
+        title: What is wrong with it, for the name of the test.
+        path: The changed field.
+        value: What it is changed to.
+        field: The field that the message must name.
+        words: What the message must say about it.
+    """
+
+    title: str
+    path: str
+    value: Any
+    field: str
+    words: str
+
+    def manifest(self) -> Raw:
+        return changed(self.path, self.value)
+
+
+def rollout(name: str = "refused") -> Raw:
+    return {
+        "apiVersion": "agentrollout.dev/v1alpha1",
+        "kind": "AgentRollout",
+        "metadata": {"name": name},
+        "spec": {
+            "agent": {"code": {"url": "http://agent-v1.example:8080"}, "prompts": {"system": "You help."}},
+            "traffic": {"envoy": {"hosts": ["agent.example"]}},
+        },
+    }
+
+
+def changed(path: str, value: Any, name: str = "refused") -> Raw:
+    """A valid manifest with one field set or, for ``REMOVED``, left out."""
+    manifest = rollout(name)
+    *parents, last = path.split(".")
+    parent = manifest
+    for key in parents:
+        parent = parent.setdefault(key, {})
+    if value is REMOVED:
+        del parent[last]
+    else:
+        parent[last] = copy.deepcopy(value)
+    return manifest
+
+
+def stages(*given: str | Raw) -> list[Raw]:
+    return [{"weight": stage} if isinstance(stage, str) else stage for stage in given]
+
+
+def _first_stage(title: str, stage: Raw, field: str, words: str) -> Refusal:
+    return Refusal(title, "spec.stages", stages(stage, "100%"), f"spec.stages[0]{field}", words)
+
+
+def _weight(text: str) -> Refusal:
+    words = "must be above 0% and up to 100% with at most 4 decimals"
+    return _first_stage(f"weight {text}", {"weight": text}, ".weight", words)
+
+
+def _min_duration(text: str) -> Refusal:
+    words = "must be a duration above zero and below 10000d, largest unit first, such as 15s, 10m or 1h30m"
+    return _first_stage(f"minDuration {text}", {"weight": "1%", "minDuration": text}, ".minDuration", words)
+
+
+def _analysis(title: str, key: str, value: Any, words: str) -> Refusal:
+    return Refusal(title, f"spec.analysis.{key}", value, f"spec.analysis.{key}", words)
+
+
+def _url(title: str, url: str, words: str = "without user name, path or query") -> Refusal:
+    return Refusal(f"url {title}", "spec.agent.code.url", url, "spec.agent.code.url", words)
+
+
+def _code(title: str, value: Any, field: str, words: str) -> Refusal:
+    return Refusal(title, "spec.agent.code", value, f"spec.agent.code{field}", words)
+
+
+def _host(host: str) -> Refusal:
+    words = "must be a host name in lower case without scheme and port, such as support.example.com"
+    path = "spec.traffic.envoy.hosts"
+    return Refusal(f"host {host or 'empty'}", path, [host], f"{path}[0]", words)
+
+
+def _header(
+    title: str, header: str, words: str = "must be the name of a header in lower case"
+) -> list[Refusal]:
+    path = "spec.traffic.affinity.header"
+    audience = {"audience": {"header": header, "values": ["internal"]}}
+    return [
+        Refusal(f"affinity header {title}", path, header, path, words),
+        _first_stage(f"audience header {title}", audience, ".audience.header", words),
+    ]
+
+
+_INCREASE = "weights of stages without audience must strictly increase, such as 1%, 10%, 50%, 100%"
+_LAST = "the last stage must have weight 100% and no audience"
+_ONE_CODE = "exactly one of url, service and image must be set"
+_NO_PROMPT = "must not be empty: write the prompt or remove its name"
+_TOO_MUCH = "prompts together must not exceed 131072 bytes (128 KiB)"
+_NAME = "must have at most 52 characters of a-z, 0-9 and -"
+_HALF = "must be above 0% and up to 50%"
+_HOSTS = "spec.traffic.envoy.hosts"
+
+STAGES = [
+    *(_weight(w) for w in ("0%", "0", "0.0%", "101%", "100.1%", "-1%", "ten", "1 %", "%", "01%", "1e1%")),
+    _weight("0.12345%"),
+    _first_stage("weight as a number", {"weight": 10}, ".weight", "must be of type string"),
+    _first_stage("weight 0 of an audience", {"audience": INTERNAL, "weight": "0%"}, ".weight", "must be above 0%"),
+    _first_stage("stage without weight and audience", {"minDuration": "1m"}, "", "a stage without audience needs a weight"),
+    Refusal("stages not increasing", "spec.stages", stages("10%", "1%", "100%"), "spec.stages", _INCREASE),
+    Refusal("equal weights", "spec.stages", stages("10%", "10%", "100%"), "spec.stages", _INCREASE),
+    Refusal("equal weights written differently", "spec.stages", stages("10%", "10.0%", "100%"), "spec.stages", _INCREASE),
+    Refusal("equal weights with and without sign", "spec.stages", stages("10", "10%", "100%"), "spec.stages", _INCREASE),
+    Refusal("weights not increasing around an audience", "spec.stages",
+            stages("10%", {"audience": INTERNAL}, "5%", "100%"), "spec.stages", _INCREASE),
+    Refusal("last stage not 100%", "spec.stages", stages("10%", "50%"), "spec.stages", _LAST),
+    Refusal("last stage an audience", "spec.stages", stages("100%", {"audience": INTERNAL}), "spec.stages", _LAST),
+    Refusal("last stage an audience of 100%", "spec.stages", stages({"audience": INTERNAL, "weight": "100%"}), "spec.stages", _LAST),
+    Refusal("no stages", "spec.stages", [], "spec.stages", "should have at least 1 items"),
+    Refusal("17 stages", "spec.stages", stages(*(f"{n}%" for n in range(1, 17)), "100%"), "spec.stages", "must have at most 16 items"),
+    *(_min_duration(d) for d in ("soon", "0s", "0h0m", "10", "1.5m", "-5m", "1m 2s", "1m1h", "99999999999h")),
+    _first_stage("minDuration as a number", {"weight": "1%", "minDuration": 600}, ".minDuration", "must be of type string"),
+    _first_stage("minRequests 0", {"weight": "1%", "minRequests": 0}, ".minRequests", "should be greater than or equal to 1"),
+    _first_stage("minRequests as text", {"weight": "1%", "minRequests": "many"}, ".minRequests", "must be of type integer"),
+    _first_stage("audience without values", {"audience": {"header": "x-user-group", "values": []}},
+                 ".audience.values", "should have at least 1 items"),
+    _first_stage("audience without list of values", {"audience": {"header": "x-user-group"}}, ".audience.values", "Required value"),
+    _first_stage("audience without header", {"audience": {"values": ["internal"]}}, ".audience.header", "Required value"),
+    _first_stage("audience with an empty value", {"audience": {"header": "x-user-group", "values": [""]}},
+                 ".audience.values[0]", "should be at least 1 chars long"),
+    _first_stage("stage name too long", {"weight": "1%", "name": "x" * 64}, ".name", "may not be more than 63"),
+]  # fmt: skip
+
+AGENT = [
+    _code("url and service", {"url": "http://a", "service": {"name": "a"}}, "", _ONE_CODE),
+    _code("url and image", {"url": "http://a", "image": "a"}, "", _ONE_CODE),
+    _code("service and image", {"service": {"name": "a"}, "image": "a"}, "", _ONE_CODE),
+    _code("no code", {}, "", _ONE_CODE),
+    _code("code left out", REMOVED, "", "Required value"),
+    _code("service", {"service": {"name": "a"}}, ".service", "service is not supported by this version: use url"),
+    _code("image", {"image": "a"}, ".image", "image is not supported by this version: use url"),
+    _url("with a path", "http://agent.example/v1"),
+    _url("with a query", "http://agent.example?v=1"),
+    _url("with user info", "http://user:secret@agent.example"),
+    _url("ftp", "ftp://agent.example", "must be http://host[:port] or https://host[:port]"),
+    _url("without scheme", "agent.example:8080", "must be http://host[:port] or https://host[:port]"),
+    _url("without host", "http://", "must be http://host[:port] or https://host[:port]"),
+    _url("with port 0", "http://agent.example:0", "the port must be from 1 to 65535"),
+    _url("with port 65536", "http://agent.example:65536", "the port must be from 1 to 65535"),
+    _url("too long", f"http://{'a' * 512}", "may not be more than 512"),
+    Refusal("empty prompt", "spec.agent.prompts", {"system": ""}, "spec.agent.prompts[system]", _NO_PROMPT),
+    Refusal("blank prompt", "spec.agent.prompts", {"system": " \n\t"}, "spec.agent.prompts[system]", _NO_PROMPT),
+    Refusal("prompts too large together", "spec.agent.prompts", {"a": "x" * 70_000, "b": "x" * 70_000}, "spec.agent.prompts", _TOO_MUCH),
+    Refusal("prompts too large in bytes", "spec.agent.prompts", {"a": "ü" * 70_000}, "spec.agent.prompts", _TOO_MUCH),
+    Refusal("33 prompts", "spec.agent.prompts", {f"p{n}": "x" for n in range(33)}, "spec.agent.prompts", "must have at most 32 items"),
+    Refusal("prompt without a name", "spec.agent.prompts", {"": "x"}, "spec.agent.prompts", "must have 1 to 128 characters"),
+    Refusal("model without name", "spec.agent.model", {"provider": "openai"}, "spec.agent.model.name", "Required value"),
+    Refusal("model with empty name", "spec.agent.model", {"provider": "openai", "name": ""}, "spec.agent.model.name", "should be at least 1 chars long"),
+    Refusal("parameters that are no map", "spec.agent.model", {"provider": "a", "name": "b", "parameters": "hot"},
+            "spec.agent.model.parameters", "must be of type object"),
+    Refusal("dependency as a number", "spec.agent.dependencies", {"tool": 1.2}, "spec.agent.dependencies.tool", "must be of type string"),
+    Refusal("dependency without version", "spec.agent.dependencies", {"tool": ""}, "spec.agent.dependencies.tool", "should be at least 1 chars long"),
+    Refusal("dependency with a long name", "spec.agent.dependencies", {"x" * 257: "1"}, "spec.agent.dependencies", "must have 1 to 256 characters"),
+]  # fmt: skip
+
+REST = [
+    _analysis("interval garbage", "interval", "often", "must be a duration above zero"),
+    _analysis("interval 0s", "interval", "0s", "must be a duration above zero"),
+    _analysis("interval 99ms", "interval", "99ms", "must be at least 100ms"),
+    _analysis("falseRollbackRate garbage", "falseRollbackRate", "low", _HALF),
+    _analysis("falseRollbackRate 0%", "falseRollbackRate", "0%", _HALF),
+    _analysis("falseRollbackRate 51%", "falseRollbackRate", "51%", _HALF),
+    _analysis("falseRollbackRate as a number", "falseRollbackRate", 0.01, "must be of type string"),
+    _analysis("clustering below 1", "clustering", 0.5, "should be greater than or equal to 1"),
+    _analysis("clustering over 1000", "clustering", 1001, "should be less than or equal to 1000"),
+    _analysis("clustering not a number", "clustering", "lots", "must be of type number"),
+    _analysis("no metrics", "metrics", [], "should have at least 1 items"),
+    Refusal("unknown metric", "spec.analysis.metrics", [{"name": "cost"}], "spec.analysis.metrics[0].name", 'supported values: "errors", "latency"'),
+    Refusal("metric twice", "spec.analysis.metrics", [{"name": "errors"}] * 2, "spec.analysis.metrics[1]", "Duplicate value"),
+    Refusal("no hosts", _HOSTS, [], _HOSTS, "should have at least 1 items"),
+    Refusal("hosts left out", "spec.traffic.envoy", {}, _HOSTS, "Required value"),
+    Refusal("router left out", "spec.traffic", {}, "spec.traffic.envoy", "Required value"),
+    Refusal("17 hosts", _HOSTS, [f"a{n}.example" for n in range(17)], _HOSTS, "must have at most 16 items"),
+    Refusal("host twice", _HOSTS, ["a.example", "b.example", "a.example"], f"{_HOSTS}[2]", "Duplicate value"),
+    *(_host(h) for h in ("Agent.example", "agent.example:80", "*.example", "http://a.example", "a..example", "-a", "a_b", "")),
+    *_header("in upper case", "X-User-Group"),
+    *_header("with a space", "x user"),
+    *_header("of the router", "x-agentrollout-artifact", "headers that begin with x-agentrollout- are the router's own"),
+    Refusal("unknown delivery", "spec.delivery", "Magic", "spec.delivery", 'supported values: "Deployed", "Header"'),
+    Refusal("negative history", "spec.revisionHistoryLimit", -1, "spec.revisionHistoryLimit", "should be greater than or equal to 0"),
+    Refusal("name of 53 characters", "metadata.name", "x" * 53, "metadata.name", _NAME),
+    Refusal("name with a dot", "metadata.name", "support.agent", "metadata.name", _NAME),
+    Refusal("agent left out", "spec.agent", REMOVED, "spec.agent", "Required value"),
+    Refusal("spec left out", "spec", REMOVED, "spec", "Required value"),
+    Refusal("unknown field", "spec.stage", [], 'unknown field "spec.stage"', "strict decoding error"),
+    Refusal("unknown field inside", "spec.analysis.intervall", "1s", 'unknown field "spec.analysis.intervall"', "strict decoding error"),
+]  # fmt: skip
+
+REFUSALS = [*STAGES, *AGENT, *REST]

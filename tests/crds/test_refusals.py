@@ -1,0 +1,86 @@
+"""Each rule of the API, broken once: `kubectl apply` says which field is wrong, and how, in words for people."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from devkit.controlplane import ControlPlane
+from devkit.errors import DevkitError
+from tests.crds.refusals import INTERNAL, REFUSALS, Refusal, changed, rollout, stages
+
+NOT_FOR_PEOPLE = (
+    "should match '",
+    "evaluating rule",
+    "type conversion error",
+    "no such key",
+    "index out of bounds",
+)
+
+
+@pytest.fixture(scope="module")
+def shop(control_plane: ControlPlane) -> Iterator[str]:
+    """One namespace for all: nothing that is refused is left in it."""
+    name = f"test-{secrets.token_hex(4)}"
+    control_plane.kubectl("create", "namespace", name)
+    yield name
+    control_plane.kubectl("delete", "namespace", name, "--wait=false")
+
+
+def complaints(error: DevkitError) -> list[str]:
+    """The lines that say what is wrong; the API server's remark that it stopped checking is none."""
+    lines = (line.rpartition("is invalid: ")[2].removeprefix("* ") for line in str(error).splitlines())
+    return [line for line in lines if not line.startswith("<nil>: Invalid value: null")]
+
+
+@pytest.mark.parametrize("refusal", REFUSALS, ids=lambda refusal: refusal.title)
+def test_apply_refuses(refusal: Refusal, control_plane: ControlPlane, shop: str) -> None:
+    with pytest.raises(DevkitError) as refused:
+        control_plane.kubectl("apply", "-n", shop, "-f", "-", input=json.dumps(refusal.manifest()))
+    said = complaints(refused.value)
+    assert any(refusal.field in line and refusal.words in line for line in said), said
+    assert not [line for line in said for poor in NOT_FOR_PEOPLE if poor in line]
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("spec.stages", stages("0.0001%", "99.9999%", "100.0000%")),
+        ("spec.stages", stages("1", "12.5", "100")),
+        ("spec.stages", stages("100%")),
+        ("spec.stages", stages({"audience": INTERNAL}, {"audience": INTERNAL, "weight": "5%"}, "1%", "100%")),
+        ("spec.stages", stages(*(f"{n}%" for n in range(1, 16)), "100%")),
+        ("spec.stages", stages({"weight": "100%", "minDuration": "9999d99999h999999m"})),
+        ("spec.stages", stages({"weight": "100%", "minDuration": "1ms", "minRequests": 1})),
+        ("spec.analysis", {"interval": "100ms", "falseRollbackRate": "50%", "clustering": 1}),
+        ("spec.agent.code.url", "https://[2001:db8::1]:65535/"),
+        ("spec.agent.code.url", "http://agent_v7.Shop.svc.cluster.local."),
+        ("spec.agent.prompts", {"system": "x" * 131_072}),
+        ("spec.agent.prompts", {f"{n}": "x" * 4_096 for n in range(32)}),
+        ("spec.agent.dependencies", {f"tools/{n}": "1.0" for n in range(256)}),
+        ("spec.traffic.envoy.hosts", [f"{n}.example" for n in range(16)]),
+        ("spec.traffic.affinity.header", "cookie"),
+        ("metadata.name", "x" * 52),
+    ],
+)
+def test_apply_accepts_what_is_just_within_the_rules(
+    path: str, value: Any, control_plane: ControlPlane, shop: str
+) -> None:
+    manifest = json.dumps(changed(path, value, name="accepted"))
+    printed = control_plane.kubectl("apply", "-n", shop, "--dry-run=server", "-f", "-", input=manifest)
+    assert printed.strip().endswith("created (server dry run)")
+
+
+def test_a_change_for_the_worse_is_refused_and_the_stored_object_stays(
+    control_plane: ControlPlane, namespace: str
+) -> None:
+    control_plane.kubectl("apply", "-n", namespace, "-f", "-", input=json.dumps(rollout("agent")))
+    patch = json.dumps({"spec": {"stages": stages("10%")}})
+    with pytest.raises(DevkitError, match="the last stage must have weight 100%"):
+        control_plane.kubectl("patch", "aro", "agent", "-n", namespace, "--type=merge", f"--patch={patch}")
+    stored = json.loads(control_plane.kubectl("get", "aro", "agent", "-n", namespace, "-o", "json"))
+    assert "stages" not in stored["spec"]
