@@ -61,6 +61,8 @@ check: lint ## lint, and the tests that need nothing running; under a minute
 .PHONY: test
 test: lint build ## Everything, on a real API server, Envoy and Prometheus, with branch coverage
 	$(RUN) pytest -m "not bench" --cov --cov-branch --cov-report=term
+	@echo "controller/core must be covered completely:"
+	$(RUN) coverage report --include='controller/core/*' --fail-under=100
 
 .PHONY: crds
 crds: $(SYNCED) ## Generate crds/ from the models
