@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from controller.api import GROUP, VERSION
+from controller.api.generated import ROOT, publish
 from controller.api.model import Model
 from controller.api.revision import AgentRevision
 from controller.api.rollout import AgentRollout
@@ -197,22 +198,9 @@ def render(kind: Kind) -> str:
     return header + yaml.dump(crd(kind), Dumper=_Dumper, sort_keys=False, width=110, allow_unicode=True)
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: list[str], folder: Path = ROOT / "crds") -> int:
     """Write ``crds/``; with ``--check`` say which files are not current and return 1."""
-    folder = Path(__file__).parents[2] / "crds"
-    stale = []
-    for kind in KINDS:
-        path, text = folder / kind.file_name, render(kind)
-        if path.is_file() and path.read_text(encoding="utf-8") == text:
-            continue
-        stale.append(path.name)
-        if "--check" not in arguments:
-            folder.mkdir(exist_ok=True)
-            path.write_text(text, encoding="utf-8")
-    if stale and "--check" in arguments:
-        sys.stderr.write(f"not current: {', '.join(stale)}; run `make crds` and commit the result\n")
-        return 1
-    return 0
+    return publish({folder / kind.file_name: render(kind) for kind in KINDS}, arguments, target="crds")
 
 
 if __name__ == "__main__":

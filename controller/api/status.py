@@ -16,18 +16,20 @@ class Condition(Model):
     """A Kubernetes condition."""
 
     type: ConditionType
-    status: Annotated[str, Field(pattern="^(True|False|Unknown)$")]
+    status: Annotated[str, Field(pattern="^(True|False|Unknown)$")] = Field(
+        description="True, False or Unknown."
+    )
     reason: Reason
-    message: str = ""
-    last_transition_time: Time
-    observed_generation: int = 0
+    message: str = Field(default="", description="The reason in a sentence.")
+    last_transition_time: Time = Field(description="When the status last changed.")
+    observed_generation: int = Field(default=0, description="The generation of the spec that this is about.")
 
 
 class VersionRef(Model):
     """One artifact and the AgentRevision that keeps it."""
 
-    revision: str
-    artifact_id: str
+    revision: str = Field(description="Name of the AgentRevision.")
+    artifact_id: str = Field(description="sha256 of what the version is made of.")
 
 
 class CandidateRef(VersionRef):
@@ -40,10 +42,10 @@ class StageStatus(Model):
     """The stage the candidate is in."""
 
     index: int = Field(description="Position in the frozen list of stages, from 0.")
-    name: str = ""
+    name: str = Field(default="", description="The stage's name, if it has one.")
     title: str = Field(default="", description="The stage in a word, such as internal or 10%.")
     weight: Share = Field(default=0, description="The candidate's share of the stage's requests.")
-    entered_at: Time
+    entered_at: Time = Field(description="When the stage was decided on.")
     programmed_at: Time | None = Field(
         default=None,
         description="When the data plane acknowledged the stage's split; evidence counts from here.",
@@ -54,33 +56,33 @@ class StageStatus(Model):
 class Frozen(Model):
     """The delivery as it was when the candidate was accepted; edits of the spec apply to the next attempt."""
 
-    stages: list[Stage]
-    analysis: Analysis
+    stages: list[Stage] = Field(description="spec.stages as they were.")
+    analysis: Analysis = Field(description="spec.analysis as it was.")
 
 
 class Counts(Model):
     """Bad events among all events, summed over the counted intervals of a stage."""
 
-    bad: int = 0
-    total: int = 0
+    bad: int = Field(default=0, description="Bad events.")
+    total: int = Field(default=0, description="All events.")
 
 
 class MetricStatus(Model):
     """What one metric says, with its numbers."""
 
-    name: str
-    verdict: Verdict
-    candidate: Counts = Field(default_factory=Counts)
-    baseline: Counts = Field(default_factory=Counts)
+    name: str = Field(description="Name of the metric.")
+    verdict: Verdict = Field(description="Pass, Fail, Insufficient or Error.")
+    candidate: Counts = Field(default_factory=Counts, description="The candidate's events in this stage.")
+    baseline: Counts = Field(default_factory=Counts, description="Stable's events in the same time.")
     evidence: float = Field(default=1.0, description="E-value of the harm test.")
     threshold: float = Field(default=0.0, description="The e-value at which this metric fails.")
-    message: str = ""
+    message: str = Field(default="", description="The numbers behind the verdict, in a sentence.")
 
 
 class MetricEvidence(Model):
     """The state of one metric's test, enough to go on after a restart."""
 
-    name: str
+    name: str = Field(description="Name of the metric.")
     tests: Annotated[list[Annotated[str, Field(max_length=512)]], Field(max_length=4)] = Field(
         default_factory=list, description="State of each averaged test; opaque, versioned."
     )
@@ -97,21 +99,23 @@ class MetricEvidence(Model):
 class Evidence(Model):
     """Where counting stands; an interval at or before ``countedUntil`` is never counted again."""
 
-    evaluated_at: Time | None = None
-    counted_until: Time | None = None
+    evaluated_at: Time | None = Field(default=None, description="When the evidence was last read.")
+    counted_until: Time | None = Field(default=None, description="The end of the last counted interval.")
     problem: str = Field(default="", description="Why the evidence could not be read at the last evaluation.")
-    metrics: list[MetricEvidence] = Field(default_factory=list, max_length=16)
+    metrics: list[MetricEvidence] = Field(
+        default_factory=list, max_length=16, description="The state of each metric's test."
+    )
 
 
 class RollbackRecord(Model):
     """Why an artifact was taken back."""
 
-    artifact_id: str
-    reason: Reason
-    metric: str = ""
-    message: str = ""
-    at: Time
-    stage: str = ""
+    artifact_id: str = Field(description="The artifact that was taken back.")
+    reason: Reason = Field(description="Why, in a word.")
+    metric: str = Field(default="", description="The metric that decided.")
+    message: str = Field(default="", description="Its numbers, in a sentence.")
+    at: Time = Field(description="When it was decided.")
+    stage: str = Field(default="", description="The stage in which it happened.")
 
 
 class RolloutStatus(Model):
