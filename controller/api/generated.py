@@ -23,7 +23,7 @@ def publish(files: Mapping[Path, str], arguments: list[str], *, target: str) -> 
     stale = [path for path, text in files.items() if not path.is_file() or path.read_text("utf-8") != text]
     if "--check" in arguments:
         if stale:
-            names = ", ".join(path.name for path in stale)
+            names = ", ".join(sorted(path.name for path in stale))
             sys.stderr.write(f"not current: {names}; run `make {target}` and commit the result\n")
         return 1 if stale else 0
     for path in stale:
