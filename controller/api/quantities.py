@@ -17,8 +17,8 @@ _UNITS_MS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
 _LONGEST_DAYS = 36_500
 """A century: any number of milliseconds would fit the text, but not the calendar that it is added to."""
 
-# Text, not int-or-string: rules cannot bound the length of an int-or-string, so comparing weights would exceed the
-# API server's cost budget (docs/adr/0002-weights-are-text.md).
+# Text, not int-or-string: older API servers take no notice of an int-or-string's maxLength, and comparing weights
+# would exceed their cost budget (docs/adr/0002-weights-are-text.md).
 PERCENT_CEL = r"'^(100(\\.0{1,4})?|[1-9]?[0-9](\\.[0-9]{1,4})?)%?$'"
 """CEL literal: the pattern of a weight, zero included."""
 _HALF_CEL = r"'^(50(\\.0{1,4})?|[1-4]?[0-9](\\.[0-9]{1,4})?)%?$'"
