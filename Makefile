@@ -70,7 +70,7 @@ crds: $(SYNCED) ## Generate crds/ from the models
 
 .PHONY: demo
 demo: build ## Good and bad versions of an agent, rolled out live; KEEP=1 leaves it running
-	$(RUN) python -m examples.demo $(if $(KEEP),--keep)
+	$(RUN) python -m examples.demo $(if $(filter-out 0,$(KEEP)),--keep)
 
 .PHONY: bench-rollback
 bench-rollback: build ## Time from sufficient evidence to weight 0 acknowledged by Envoy

@@ -25,7 +25,9 @@ def configure_logs(log_format: LogFormat, level: LogLevel) -> None:
         if log_format is LogFormat.JSON
         else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     )
-    errors = [structlog.processors.dict_tracebacks] if log_format is LogFormat.JSON else []
+    # Locals could hold prompts, and make one line tens of kilobytes long.
+    tracebacks = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+    errors = [structlog.processors.ExceptionRenderer(tracebacks)] if log_format is LogFormat.JSON else []
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.stdlib.BoundLogger,

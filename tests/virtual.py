@@ -65,10 +65,12 @@ class Behaviour:
     Attributes:
         errors: Probability that a request fails.
         slow: Probability that it takes longer than the middle edge.
+        fast: Probability that one that is not slow takes no longer than the lowest edge.
     """
 
     errors: float = 0.01
     slow: float = 0.02
+    fast: float = 0.8
 
 
 @dataclass
@@ -200,7 +202,7 @@ class VirtualRollout:
         behaviour = self.behaviour.get(backend.host, Behaviour())
         failed = self._binomial(requests, behaviour.errors)
         slow = self._binomial(requests, behaviour.slow)
-        fast = self._binomial(requests - slow, 0.8)
+        fast = self._binomial(requests - slow, behaviour.fast)
         cluster = CATALOGUE.value(self.rollout.metadata.key, revision, audience)
         self._add(cluster, "total", requests)
         if failed:

@@ -22,7 +22,7 @@ from controller.core.statistics import (
     Interval,
     log_e_value,
     log_e_value_against_reference,
-    upper_rate,
+    tolerated_rate,
 )
 from controller.core.tally import Catalogue, Tally
 from controller.core.verdict import Finding, judge, worst
@@ -34,6 +34,8 @@ SCRAPE_GRACE_SECONDS = 1.0
 """A scrape takes a moment to be stored."""
 
 PPM = 1_000_000
+
+_NO_EVIDENCE = (0.0,) * len(ODDS_RATIOS)
 
 
 class BlindError(Exception):
@@ -161,11 +163,13 @@ def _updated(
     """The metric's tests after one more interval; each test has its own pair of counts."""
     tests = [HarmTest.decode(text) for text in state.tests] or [HarmTest() for _ in candidate]
     references = state.reference or [Counts() for _ in candidate]
-    values = (
-        [_against_baseline(c, b) for c, b in zip(candidate, baseline, strict=True)]
-        if baseline
-        else [_against_reference(c, r) for c, r in zip(candidate, references, strict=True)]
-    )
+    if baseline:
+        values = [_against_baseline(c, b) for c, b in zip(candidate, baseline, strict=True)]
+    else:
+        # Against the past only the last test says something: of latency's edges the one of the tail. A median moves
+        # with the load, which has just grown.
+        silent = [_NO_EVIDENCE] * (len(candidate) - 1)
+        values = [*silent, _against_reference(candidate[-1], references[-1])]
     return state.model_copy(
         update={
             "tests": [test.after(e, clustering).encode() for test, e in zip(tests, values, strict=True)],
@@ -183,8 +187,8 @@ def _against_baseline(candidate: Counts, baseline: Counts) -> tuple[float, ...]:
 
 def _against_reference(candidate: Counts, reference: Counts) -> tuple[float, ...]:
     if reference.total == 0:
-        return (0.0,) * len(ODDS_RATIOS)
-    tolerated = upper_rate(reference.bad, reference.total)
+        return _NO_EVIDENCE
+    tolerated = tolerated_rate(reference.bad, reference.total)
     return _each_ratio(
         lambda ratio: log_e_value_against_reference(candidate.bad, candidate.total, ratio, tolerated)
     )

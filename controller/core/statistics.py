@@ -27,6 +27,9 @@ FIRST_WEIGHT = 0.5
 REFERENCE_CONFIDENCE = 0.99
 """One-sided confidence of the upper bound on a finished baseline's rate."""
 
+REFERENCE_TOLERANCE = 2.0
+"""Odds ratio that is tolerated against a finished baseline: load and users are not those of its time any more."""
+
 
 @dataclass(frozen=True, slots=True)
 class Interval:
@@ -69,10 +72,14 @@ def log_e_value_against_reference(bad: int, total: int, odds_ratio: float, refer
     return bad * math.log(worse / reference) + (total - bad) * math.log((1 - worse) / (1 - reference))
 
 
-def upper_rate(bad: int, total: int) -> float:
-    """Upper 99 % confidence bound on a rate (Clopper & Pearson 1934), kept strictly between 0 and 1."""
+def tolerated_rate(bad: int, total: int) -> float:
+    """The worst rate that a finished baseline leaves unquestioned, strictly between 0 and 1.
+
+    The upper 99 % confidence bound on its rate (Clopper & Pearson 1934), with twice the odds.
+    """
     bound = 1.0 if bad >= total else float(betaincinv(bad + 1, total - bad, REFERENCE_CONFIDENCE))
-    return min(max(bound, 1e-9), 1 - 1e-9)
+    bound = min(max(bound, 1e-9), 1 - 1e-9)
+    return REFERENCE_TOLERANCE * bound / (1 - bound + REFERENCE_TOLERANCE * bound)
 
 
 def _log_choose(

@@ -143,3 +143,31 @@ def test_a_rollout_before_its_first_artifact_waits_for_no_evidence() -> None:
     world = VirtualRollout(rollout_of(analysis=LATENCY))
     assert world.now == START
     assert world.settle().requeue_after is None
+
+
+def in_the_bake(behaviour: Behaviour) -> VirtualRollout:
+    world = with_latency()
+    world.want("http://v2")
+    world.settle()
+    while world.rollout.status.state is not State.BAKING:
+        world.live(5)
+    world.behaviour["v2"] = behaviour
+    world.live(50)
+    return world
+
+
+def test_during_the_bake_a_moving_median_is_no_harm() -> None:
+    """Nobody serves beside the candidate: more load on it moves the median, and says nothing about the version."""
+    world = in_the_bake(Behaviour(fast=0.1))
+    assert world.rollout.status.last_rollback is None
+
+
+def test_during_the_bake_a_tail_that_more_than_doubles_is_harm() -> None:
+    world = in_the_bake(Behaviour(slow=0.4))
+    assert world.rollout.status.last_rollback is not None
+    assert world.rollout.status.last_rollback.metric == "latency"
+
+
+def test_during_the_bake_errors_that_less_than_double_are_no_harm() -> None:
+    world = in_the_bake(Behaviour(errors=0.015))
+    assert world.rollout.status.last_rollback is None

@@ -10,7 +10,7 @@ from controller.core.statistics import (
     Interval,
     log_e_value,
     log_e_value_against_reference,
-    upper_rate,
+    tolerated_rate,
 )
 
 
@@ -87,10 +87,12 @@ def test_against_a_reference_only_more_than_the_tolerated_rate_is_evidence() -> 
 
 
 @pytest.mark.parametrize(
-    ("bad", "total", "low", "high"), [(0, 100, 0.04, 0.05), (10, 1000, 0.019, 0.022), (5, 5, 0.99, 1)]
+    ("bad", "total", "low", "high"), [(0, 100, 0.08, 0.09), (10, 1000, 0.038, 0.043), (5, 5, 0.99, 1)]
 )
-def test_the_upper_rate_bounds_what_was_seen(bad: int, total: int, low: float, high: float) -> None:
-    assert low < upper_rate(bad, total) < high
+def test_against_the_past_twice_the_odds_of_what_it_may_have_been_are_tolerated(
+    bad: int, total: int, low: float, high: float
+) -> None:
+    assert low < tolerated_rate(bad, total) < high
 
 
 def test_a_test_that_has_not_begun_is_no_evidence() -> None:

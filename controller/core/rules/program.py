@@ -19,6 +19,6 @@ def program(view: View) -> Outcome | None:
     return Outcome(
         view.status.model_copy(update={"stage": started}),
         progressing=Report(
-            "True", Reason.STAGE_STARTED, f"{view.candidate.revision} serves {stage.title} of the traffic"
+            "True", Reason.STAGE_STARTED, f"{view.candidate.revision} serves stage {stage.title}"
         ),
     )

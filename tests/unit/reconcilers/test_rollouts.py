@@ -1,0 +1,377 @@
+"""The order of effects, and what is left when one of them fails. The API server here fails on request."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Any, cast
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from controller.adapters.ports import MetricSourceError
+from controller.api.reasons import ConditionType, Reason, State
+from controller.api.rollout import AgentRollout
+from controller.core.counts import Series
+from controller.core.traffic import Programmed, TrafficTable
+from controller.reconcilers.gather import Gatherer
+from controller.reconcilers.metrics import RolloutMetrics
+from controller.reconcilers.observed import hosts_of, observe_revision, observe_rollout
+from controller.reconcilers.rollouts import RolloutReconciler
+from controller.reconcilers.traffic import BY_HOST, BY_OWNER, TrafficPublisher
+from controller.runtime.client import ResourceClient
+from controller.runtime.errors import Conflict, NotFound, Unavailable
+from controller.runtime.store import Store
+from controller.runtime.testing import FakeClock
+from tests.virtual import CATALOGUE, Behaviour, VirtualRollout, rollout_of
+
+Raw = dict[str, Any]
+KEY = "shop/agent"
+
+
+class Api:
+    """Objects with resourceVersions, and a list of everything that was done to them."""
+
+    def __init__(self, effects: list[str]) -> None:
+        self.objects: dict[str, Raw] = {}
+        self.effects = effects
+        self.fail: dict[str, Exception] = {}
+        self.version = 100
+
+    def stored(self, key: str, raw: Raw) -> Raw:
+        self.version += 1
+        raw["metadata"]["resourceVersion"] = str(self.version)
+        self.objects[key] = raw
+        return copy.deepcopy(raw)
+
+    def _do(self, verb: str) -> None:
+        if verb in self.fail:
+            raise self.fail[verb]
+        self.effects.append(verb)
+
+    async def get(self, key: str) -> Raw:
+        self._do("get")
+        return copy.deepcopy(self.objects[key])
+
+    async def apply(self, obj: Raw) -> Raw:
+        self._do("apply")
+        key = f"{obj['metadata']['namespace']}/{obj['metadata']['name']}"
+        return self.stored(key, copy.deepcopy(obj))
+
+    async def update_status(
+        self, key: str, status: Mapping[str, Any], *, resource_version: str, uid: str
+    ) -> Raw:
+        self._do("status")
+        current = self.objects[key]
+        if current["metadata"]["resourceVersion"] != resource_version:
+            raise Conflict("the object has been modified")
+        return self.stored(key, {**current, "status": dict(status)})
+
+    async def delete(self, key: str) -> None:
+        self._do("delete")
+        if key not in self.objects:
+            raise NotFound(key)
+        del self.objects[key]
+
+
+class Router:
+    """Acknowledges everything at once."""
+
+    def __init__(self, effects: list[str], clock: FakeClock) -> None:
+        self.effects = effects
+        self.clock = clock
+        self.table: TrafficTable | None = None
+        self.at: datetime | None = None
+
+    def publish(self, table: TrafficTable) -> None:
+        if table != self.table:
+            self.table, self.at = table, self.clock.now()
+            self.effects.append("cut" if not table.serves_candidate else "serve")
+
+    def remove(self, key: str) -> None:
+        self.effects.append("remove")
+
+    def programmed(self, key: str) -> Programmed:
+        return Programmed(self.table, self.at, 1)
+
+    def on_change(self, callback: Callable[[str], None]) -> None: ...
+
+
+class World:
+    """A reconciler with everything around it; users and counters come from the virtual rollout."""
+
+    def __init__(self) -> None:
+        self.effects: list[str] = []
+        self.clock = FakeClock()
+        self.api, self.revision_api = Api(self.effects), Api(self.effects)
+        self.router = Router(self.effects, self.clock)
+        self.rollouts = Store(observe_rollout, indexers={BY_HOST: hosts_of})
+        self.revisions = Store(observe_revision, indexers={BY_OWNER: lambda r: (r.owner,)})
+        self.publisher = TrafficPublisher(self.router, self.rollouts, self.revisions)
+        self.users = VirtualRollout(rollout_of(), now=self.clock.now())
+        self.queries: list[tuple[frozenset[str], tuple[str, ...], float]] = []
+        self.blind = ""
+        self.registry = CollectorRegistry()
+        self.reconciler = RolloutReconciler(
+            rollouts=self.rollouts,
+            revisions=self.revisions,
+            rollout_client=cast("ResourceClient", self.api),
+            revision_client=cast("ResourceClient", self.revision_api),
+            gatherer=Gatherer(
+                revisions=self.revisions,
+                publisher=self.publisher,
+                router=self.router,
+                metrics=self,
+                catalogue=CATALOGUE,
+                allowed_hosts=frozenset({"v1", "v2", "v3"}),
+            ),
+            publisher=self.publisher,
+            catalogue=CATALOGUE,
+            clock=self.clock,
+            metrics=RolloutMetrics(self.registry, self.clock),
+        )
+
+    async def read(
+        self, names: Iterable[str], *, label: str, values: Iterable[str], window_seconds: float, at: datetime
+    ) -> tuple[Series, ...]:
+        self.queries.append((frozenset(names), tuple(values), window_seconds))
+        if self.blind:
+            raise MetricSourceError(self.blind)
+        return self.users.read().series
+
+    def want(self, url: str, **spec: Any) -> None:
+        """kubectl apply."""
+        raw = self.api.objects.get(KEY)
+        wanted = rollout_of(url, **spec)
+        generation = raw["metadata"]["generation"] + 1 if raw else 1
+        body = {
+            "metadata": {"name": "agent", "namespace": "shop", "uid": "1", "generation": generation},
+            "spec": wanted.spec.to_json(),
+            "status": raw["status"] if raw else {},
+        }
+        self.rollouts.applied(KEY, self.api.stored(KEY, body))
+
+    async def reconcile(self, times: int = 8) -> None:
+        for _ in range(times):
+            await self.reconciler.reconcile(KEY)
+
+    async def live(self, seconds: int) -> None:
+        """Users, scrapes and reconciles."""
+        for _ in range(seconds // 5):
+            self.serve()
+            await self.reconcile(3)
+
+    def serve(self) -> None:
+        self.clock.advance(5)
+        self.users.now = self.clock.now()
+        self.users.served = self.router.table
+        self.users.revisions = {found.revision.name: found.revision for found in self.revisions.list()}
+        self.users.serve(200)
+        self.users.take_samples()
+
+    @property
+    def rollout(self) -> AgentRollout:
+        return AgentRollout.model_validate(self.api.objects[KEY])
+
+
+@pytest.fixture
+async def world() -> World:
+    world = World()
+    world.want("http://v1")
+    await world.reconcile()
+    await world.live(20)
+    return world
+
+
+async def in_first_stage(world: World) -> World:
+    world.users.behaviour["v2"] = Behaviour(errors=0.6)
+    world.want("http://v2")
+    await world.reconcile()
+    assert world.rollout.status.weight == 100_000
+    world.effects.clear()
+    return world
+
+
+async def test_the_first_artifact_is_kept_before_status_names_it() -> None:
+    world = World()
+    world.want("http://v1")
+    await world.reconcile()
+    assert world.effects[:4] == ["get", "apply", "status", "cut"]
+    assert world.rollout.status.state is State.STABLE
+    (revision,) = world.revision_api.objects.values()
+    assert revision["spec"]["agent"] == {"code": {"url": "http://v1"}, "prompts": {}, "dependencies": {}}
+    assert revision["metadata"]["ownerReferences"][0]["uid"] == "1"
+
+
+async def test_a_raise_is_stored_before_it_is_served(world: World) -> None:
+    world.want("http://v2")
+    world.effects.clear()
+    await world.reconcile()
+    assert world.effects.index("serve") > world.effects.index("status")
+
+
+async def test_a_cut_is_pushed_before_anything_is_stored(world: World) -> None:
+    await in_first_stage(world)
+    await world.live(30)
+    assert world.rollout.status.state is State.ROLLED_BACK
+    cut = world.effects.index("cut")
+    assert world.effects[cut + 1] == "status"
+    assert (
+        world.registry.get_sample_value("agentrollout_cuts_total", {"rollout": KEY, "rule": "rollback"}) == 1
+    )
+
+
+async def test_a_cut_holds_while_the_api_server_is_away_and_is_stored_with_its_verdict_later(
+    world: World,
+) -> None:
+    await in_first_stage(world)
+    world.api.fail["status"] = Unavailable("no answer")
+    for _ in range(6):
+        world.serve()
+        try:
+            await world.reconcile(1)
+        except Unavailable:
+            break
+    assert world.router.table is not None
+    assert world.router.table.candidate is None
+    assert world.rollout.status.weight == 100_000, "the API server knows nothing yet"
+    latch = world.publisher.latched(KEY)
+    assert latch is not None
+    world.users.behaviour["v2"] = Behaviour(errors=0.0)
+    for _ in range(30):
+        world.serve()
+    del world.api.fail["status"]
+    await world.reconcile()
+    record = world.rollout.status.last_rollback
+    assert record is not None
+    assert record.message == latch.message
+    assert world.publisher.latched(KEY) is None
+    assert world.router.table.candidate is None
+
+
+async def test_a_decision_on_an_old_object_is_not_stored(world: World) -> None:
+    await in_first_stage(world)
+    before = world.rollout.status
+    raw = world.api.objects[KEY]
+    world.api.stored(KEY, {**raw, "metadata": {**raw["metadata"], "labels": {"team": "a"}}})
+    world.serve()
+    world.clock.advance(15)
+    world.serve()
+    with pytest.raises(Conflict):
+        await world.reconcile(1)
+    assert world.rollout.status == before
+
+
+async def test_an_artifact_that_changed_since_is_not_frozen(world: World) -> None:
+    world.want("http://v2")
+    world.api.objects[KEY]["spec"]["agent"]["prompts"] = {"system": "changed meanwhile"}
+    with pytest.raises(Conflict, match="has changed"):
+        await world.reconcile()
+    assert world.rollout.status.candidate is None
+
+
+async def test_a_superseded_candidate_is_cut_and_its_latch_does_not_outlive_the_wish(world: World) -> None:
+    await in_first_stage(world)
+    world.want("http://v3")
+    world.api.fail["status"] = Unavailable("no answer")
+    with pytest.raises(Unavailable):
+        await world.reconcile(1)
+    assert world.effects == ["cut"]
+    world.want("http://v2")
+    del world.api.fail["status"]
+    await world.reconcile(1)
+    assert world.publisher.latched(KEY) is None
+    assert world.rollout.status.candidate is not None
+
+
+async def test_evidence_is_read_only_when_it_is_due_and_for_the_compared_clusters_alone(world: World) -> None:
+    await in_first_stage(world)
+    world.queries.clear()
+    await world.reconcile()
+    assert world.queries == []
+    world.clock.advance(15)
+    await world.reconcile(1)
+    ((names, values, window),) = world.queries
+    assert names == CATALOGUE.metric_names()
+    status = world.rollout.status
+    assert status.stable is not None
+    assert status.candidate is not None
+    assert set(values) == {f"{KEY}/{status.candidate.revision}", f"{KEY}/{status.stable.revision}"}
+    assert 15 < window < 200
+
+
+async def test_an_unreadable_source_is_told_in_its_words(world: World) -> None:
+    await in_first_stage(world)
+    world.blind = "Prometheus at http://p cannot be reached"
+    world.clock.advance(15)
+    await world.reconcile(1)
+    condition = world.rollout.status.condition(ConditionType.PROGRESSING)
+    assert condition is not None
+    assert condition.reason is Reason.ANALYSIS_BLIND
+    assert "http://p cannot be reached" in condition.message
+
+
+async def test_for_latency_stables_past_is_read_before_the_first_stage(world: World) -> None:
+    world.want("http://v2", analysis={"interval": "15s", "clustering": 1, "metrics": [{"name": "latency"}]})
+    world.queries.clear()
+    await world.reconcile()
+    ((names, values, window),) = world.queries
+    assert names == {"live", "bucket"}
+    assert len(values) == 1
+    assert window == timedelta(minutes=30).total_seconds()
+    assert world.rollout.status.weight == 100_000
+
+
+async def test_a_refused_backend_is_told_in_conditions(world: World) -> None:
+    world.want("http://elsewhere")
+    await world.reconcile()
+    accepted = world.rollout.status.condition(ConditionType.ACCEPTED)
+    assert accepted is not None
+    assert accepted.reason is Reason.BACKEND_NOT_ALLOWED
+
+
+async def test_a_taken_host_is_told_with_its_owner(world: World) -> None:
+    older = copy.deepcopy(world.api.objects[KEY])
+    older["metadata"] |= {"name": "older", "creationTimestamp": "2020-01-01T00:00:00Z"}
+    world.rollouts.applied("shop/older", older)
+    await world.reconcile()
+    accepted = world.rollout.status.condition(ConditionType.ACCEPTED)
+    assert accepted is not None
+    assert accepted.reason is Reason.CONFLICTED
+    assert "shop/older" in accepted.message
+
+
+async def test_revisions_beyond_the_history_are_deleted_even_if_someone_was_faster(world: World) -> None:
+    for version in ("v2", "v3"):
+        world.want(
+            f"http://{version}", revisionHistoryLimit=0, stages=[{"weight": "100%", "minDuration": "10s"}]
+        )
+        await world.reconcile()
+        if version == "v3":
+            gone = next(
+                k
+                for k, r in world.revision_api.objects.items()
+                if r["spec"]["agent"]["code"]["url"] == "http://v2"
+            )
+            del world.revision_api.objects[gone]
+        await world.live(40)
+    assert [r["spec"]["agent"]["code"]["url"] for r in world.revision_api.objects.values()] == ["http://v3"]
+
+
+async def test_a_rollout_that_is_gone_or_going_is_left_alone(world: World) -> None:
+    raw = copy.deepcopy(world.api.objects[KEY])
+    raw["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    world.rollouts.applied(KEY, world.api.stored(KEY, raw))
+    world.effects.clear()
+    await world.reconcile()
+    world.rollouts.deleted(KEY, world.api.objects[KEY])
+    await world.reconcile()
+    assert world.effects == ["remove"]
+    assert world.registry.get_sample_value("agentrollout_candidate_weight", {"rollout": KEY}) is None
+
+
+async def test_nothing_is_written_when_nothing_changed(world: World) -> None:
+    world.effects.clear()
+    await world.reconcile()
+    assert world.effects == []
