@@ -53,6 +53,7 @@ lint: $(SYNCED) ## Format, lint, types, import contracts, generated files
 	$(RUN) mypy
 	$(RUN) lint-imports
 	$(RUN) python -m controller.api.crdgen --check
+	$(RUN) python -m controller.api.docgen --check
 
 .PHONY: check
 check: lint ## lint, and the tests that need nothing running; under a minute
@@ -65,8 +66,9 @@ test: lint build ## Everything, on a real API server, Envoy and Prometheus, with
 	$(RUN) coverage report --include='controller/core/*' --fail-under=100
 
 .PHONY: crds
-crds: $(SYNCED) ## Generate crds/ from the models
+crds: $(SYNCED) ## Generate crds/ and docs/reference from the models
 	$(RUN) python -m controller.api.crdgen
+	$(RUN) python -m controller.api.docgen
 
 .PHONY: demo
 demo: build ## Good and bad versions of an agent, rolled out live; KEEP=1 leaves it running

@@ -92,14 +92,14 @@ def observe_revision(raw: dict[str, Any]) -> ObservedRevision:
 
 
 def _backend(agent: Agent, rollout: str, artifact: str) -> Backend:
-    url = urlsplit(agent.code.url or "")
     try:
-        port = url.port or _DEFAULT_PORTS[url.scheme]
+        url = urlsplit(agent.code.url or "")
+        host, port = url.hostname, url.port or _DEFAULT_PORTS[url.scheme]
     except (KeyError, ValueError) as error:
         raise ValueError(f"spec.agent.code.url: {agent.code.url!r} is not http(s)://host[:port]") from error
-    if not url.hostname:
+    if not host:
         raise ValueError(f"spec.agent.code.url: {agent.code.url!r} has no host")
-    return Backend(revision_name(rollout, artifact), artifact, url.hostname, port, tls=url.scheme == "https")
+    return Backend(revision_name(rollout, artifact), artifact, host, port, tls=url.scheme == "https")
 
 
 def hosts_of(observed: ObservedRollout) -> Iterable[str]:

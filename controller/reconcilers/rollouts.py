@@ -8,7 +8,7 @@ the stored status comes back (``reconcilers.traffic``). A crash between any two 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 from structlog.contextvars import bound_contextvars
@@ -28,7 +28,7 @@ from controller.reconcilers.traffic import TrafficPublisher
 from controller.runtime.client import ResourceClient
 from controller.runtime.clock import Clock
 from controller.runtime.controller import Result
-from controller.runtime.errors import Conflict, NotFound
+from controller.runtime.errors import ApiError, Conflict, NotFound
 from controller.runtime.store import Store
 
 _log = structlog.get_logger(__name__)
@@ -59,25 +59,44 @@ class RolloutReconciler:
     catalogue: Catalogue
     clock: Clock
     metrics: RolloutMetrics
+    _failing_since: dict[str, float] = field(default_factory=dict, init=False)
 
     async def reconcile(self, key: str) -> Result:
         """Bring one rollout a step further."""
         observed = self.rollouts.get(key)
         if observed is None:
             self.metrics.forget(key)
+            self._failing_since.pop(key, None)
             return Result()
         if observed.rollout.metadata.deletion_timestamp is not None:
             return Result()
         with bound_contextvars(rollout=key, **_delivery(observed.rollout)):
             snapshot = await self.gatherer.snapshot(observed, self.clock.now())
+            gathered = self.clock.monotonic()
             decided = plan(snapshot, self.catalogue, self.clock.now())
-            await self._apply(snapshot, decided)
+            try:
+                await self._apply(snapshot, decided, gathered)
+            except ApiError as error:
+                self._keep_watching(snapshot, error)
+                raise
+        self._failing_since.pop(key, None)
         return Result(decided.requeue_after.total_seconds() if decided.requeue_after is not None else None)
 
-    async def _apply(self, snapshot: Snapshot, decided: Plan) -> None:
+    def _keep_watching(self, snapshot: Snapshot, error: ApiError) -> None:
+        """Look at a candidate every interval, however long the API server stays away.
+
+        The queue's delays grow with the trouble so far, so they are short enough only in the first part of an interval.
+        """
+        now = self.clock.monotonic()
+        since = self._failing_since.setdefault(snapshot.rollout.metadata.key, now)
+        interval = snapshot.analysis.interval.total_seconds()
+        if snapshot.rollout.status.candidate is not None and now - since > interval / 4:
+            error.retry_after = min(error.retry_after or interval, interval)
+
+    async def _apply(self, snapshot: Snapshot, decided: Plan, gathered: float) -> None:
         key = snapshot.rollout.metadata.key
         if decided.cut:
-            self._cut(snapshot, decided)
+            self._cut(snapshot, decided, gathered)
         elif snapshot.latch and not snapshot.latch.metric:
             self.publisher.release(key)
         _log_transition(snapshot, decided)
@@ -88,25 +107,23 @@ class RolloutReconciler:
             await self._delete_revision(f"{snapshot.rollout.metadata.namespace}/{name}")
         self.metrics.observe(key, decided.status)
 
-    def _cut(self, snapshot: Snapshot, decided: Plan) -> None:
+    def _cut(self, snapshot: Snapshot, decided: Plan, gathered: float) -> None:
         candidate = snapshot.rollout.status.candidate
         assert candidate is not None  # noqa: S101  a cut takes a candidate away
+        key = snapshot.rollout.metadata.key
         record = decided.status.last_rollback if decided.rule == "rollback" else None
-        self.publisher.latch(
-            snapshot.rollout.metadata.key,
-            Latch(
-                candidate.artifact_id,
-                candidate.attempt,
-                metric=record.metric if record else "",
-                message=record.message if record else "",
-            ),
-        )
-        self.metrics.cut(snapshot.rollout.metadata.key, decided.rule)
+        metric, message = (record.metric, record.message) if record else ("", "")
+        latch = Latch(candidate.artifact_id, candidate.attempt, metric=metric, message=message)
+        if self.publisher.latched(key) == latch:
+            return  # pushed before, but status could not be stored
+        self.metrics.cut(key, decided.rule)
+        self.publisher.latch(key, latch)
         _log.warning(
             "cut_pushed",
             rule=decided.rule,
-            metric=record.metric if record else "",
-            message=record.message if record else "",
+            metric=metric,
+            message=message,
+            seconds_since_evidence=self.clock.monotonic() - gathered,
         )
 
     async def _create_revision(self, snapshot: Snapshot) -> None:

@@ -63,6 +63,7 @@ def test_a_url_becomes_a_backend(url: str, host: str, port: int, tls: bool) -> N
     [
         ({"code": {"url": "http://a:99999"}}, "spec.agent.code.url"),
         ({"code": {"url": "http://"}}, "has no host"),
+        ({"code": {"url": "http://[.:.]"}}, "spec.agent.code.url"),
         ({"code": {"url": "ftp://a"}}, "is not http"),
         (
             {
