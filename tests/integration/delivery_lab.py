@@ -7,7 +7,7 @@ import json
 import random
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +16,8 @@ from typing import Any, Self
 import aiohttp
 
 from controller.adapters.envoy.bootstrap import bootstrap
+from controller.adapters.envoy.catalogue import CATALOGUE
+from controller.adapters.envoy.naming import cluster_name
 from controller.api.rollout import AgentRollout
 from controller.reconcilers.observed import ROLLOUTS
 from controller.runtime.client import ResourceClient
@@ -26,6 +28,7 @@ from devkit.process import LOOPBACK, Process, free_port
 from devkit.prometheus import Prometheus, ScrapeJob
 from devkit.service import answers
 from devkit.upstream import StaticUpstream
+from tests.bench.vegeta import Vegeta, target
 
 Raw = dict[str, Any]
 
@@ -124,6 +127,60 @@ class DeliveryLab:
         """Start an agent."""
         return self._stack.enter_context(StaticUpstream(name))
 
+    @property
+    def users_url(self) -> str:
+        """Where the router takes user traffic."""
+        return f"http://{LOOPBACK}:{self.user_port}/"
+
+    def load(
+        self, *, per_second: float, conversations: int = 4000, hosts: tuple[str, ...] = ("agent.example",)
+    ) -> Vegeta:
+        """Users at a constant rate from a process of their own; conversations take turns, as do the hosts."""
+        targets = [
+            target(self.users_url, host=host, conversation=f"{host}-{number}")
+            for number in range(conversations)
+            for host in hosts
+        ]
+        load = Vegeta(self._directory / "load", targets, per_second=per_second)
+        self._stack.callback(load.close)
+        return load
+
+    def served(self, revision: str, *, name: str = "agent") -> int:
+        """Requests that the router has completed with a revision."""
+        cluster = cluster_name(f"{self.namespace}/{name}", revision)
+        counters = self.envoy.counters(f"cluster.{cluster}.upstream_rq_completed$")
+        return counters.get(f"cluster.{cluster}.upstream_rq_completed", 0)
+
+    def stored(self, rollout: AgentRollout) -> int:
+        """What Prometheus has stored of the candidate's requests in the span that status says was counted."""
+        status = rollout.status
+        assert status.candidate
+        assert status.stage
+        assert status.stage.programmed_at
+        assert status.evidence
+        assert status.evidence.counted_until
+        scrapes = self._samples(CATALOGUE.liveness)
+        cluster = cluster_name(rollout.metadata.key, status.candidate.revision)
+        total = [
+            (time, value)
+            for term in CATALOGUE.errors.total
+            for time, value in self._samples(f'{term.metric}{{{CATALOGUE.label}="{cluster}"}}')
+        ]
+        until = status.evidence.counted_until.timestamp()
+        begun = status.stage.programmed_at.timestamp()
+        start = min((time for time, _ in scrapes if time >= begun), default=until)
+        return _sum_at(total, until) - _sum_at(total, start)
+
+    def _samples(self, selector: str) -> list[tuple[float, float]]:
+        """Each change of each series, as (time, by how much)."""
+        changes = []
+        for series in self.prometheus.query(f"{selector}[10m]"):
+            before = 0.0
+            for time, text in series["values"]:
+                changes.append((float(time), float(text) - before))
+                before = float(text)
+        return changes
+
     def log(self) -> list[Raw]:
         """The operator's log lines."""
         return [
@@ -164,30 +221,34 @@ class DeliveryLab:
             raise AssertionError(f"not within {timeout:g} s; last seen: {state}") from None
 
     @asynccontextmanager
-    async def users(self, *, per_second: float = 150, host: str = "agent.example") -> AsyncIterator[Users]:
+    async def users(
+        self,
+        *,
+        per_second: float = 150,
+        host: str = "agent.example",
+        headers: Mapping[str, str] | None = None,
+    ) -> AsyncIterator[Users]:
         """Users in conversations of up to ten turns, until the block ends."""
         met = Users()
-        async with aiohttp.ClientSession() as session:
-            task = asyncio.create_task(self._serve_users(session, met, per_second, host))
+        async with aiohttp.ClientSession(headers={"host": host, **(headers or {})}) as session:
+            task = asyncio.create_task(self._serve_users(session, met, per_second))
             try:
                 yield met
             finally:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
 
-    async def _serve_users(
-        self, session: aiohttp.ClientSession, met: Users, per_second: float, host: str
-    ) -> None:
+    async def _serve_users(self, session: aiohttp.ClientSession, met: Users, per_second: float) -> None:
         conversations = [f"c{random.getrandbits(64):x}" for _ in range(100)]
-        url, turn, started = f"http://{LOOPBACK}:{self.user_port}/", 0, asyncio.get_running_loop().time()
+        turn, started = 0, asyncio.get_running_loop().time()
         async with asyncio.TaskGroup() as group:
             while True:
                 turn += 1
                 slot = turn % len(conversations)
                 if random.random() < 0.1:
                     conversations[slot] = f"c{random.getrandbits(64):x}"
-                headers = {"host": host, "x-session-id": conversations[slot]}
-                group.create_task(_ask(session, url, headers, met))
+                headers = {"x-session-id": conversations[slot]}
+                group.create_task(_ask(session, self.users_url, headers, met))
                 await asyncio.sleep(max(0.0, started + turn / per_second - asyncio.get_running_loop().time()))
 
 
@@ -199,3 +260,8 @@ async def _ask(session: aiohttp.ClientSession, url: str, headers: dict[str, str]
             met.versions[answer.headers.get("x-upstream", "")] += 1
     except aiohttp.ClientError:
         met.broken += 1
+
+
+def _sum_at(changes: list[tuple[float, float]], instant: float) -> int:
+    """What counters that only grow had counted at an instant, to the millisecond of Prometheus' own clock."""
+    return round(sum(by for time, by in changes if time <= instant + 0.0005))
