@@ -56,7 +56,7 @@ def _status(finding: Finding, *, failed: bool, threshold: float) -> MetricStatus
     beside = "baseline" if finding.compared else "the last comparison's baseline"
     numbers = (
         f"candidate {rate(finding.candidate)}, {beside} {rate(finding.baseline)}, "
-        f"e-value {finding.e_value:.3g} of {threshold:.3g}"
+        f"e-value {finding.e_value:.3g} of {threshold:g}"
     )
     if failed:
         verdict, message = Verdict.FAIL, f"worse than stable: {numbers}"
