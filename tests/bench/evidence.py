@@ -1,0 +1,119 @@
+"""When the stored samples first sufficed: the product's own test, replayed at every scrape."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+from controller.adapters.envoy.catalogue import CATALOGUE
+from controller.adapters.envoy.naming import cluster_name
+from controller.adapters.prometheus import PrometheusSource
+from controller.api.reasons import Verdict
+from controller.api.rollout import AgentRollout
+from controller.core.assess import assess
+from controller.core.counts import Series
+from controller.core.snapshot import Samples, Snapshot
+from controller.core.traffic import Programmed
+from tests.bench.deliveries import Delivery
+
+_BEFORE = timedelta(seconds=20)
+_AFTER = timedelta(seconds=1)
+_TERMS = (*CATALOGUE.errors.total, *CATALOGUE.errors.bad)
+_NAMES = frozenset({CATALOGUE.liveness, *(term.metric for term in _TERMS)})
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What Prometheus has stored about one delivery.
+
+    Attributes:
+        sufficient_at: The first scrape at which an evaluation would have failed the candidate.
+        requests: Requests that met the bad version, as far as scrapes saw them.
+        failed: How many of these failed.
+    """
+
+    sufficient_at: datetime
+    requests: int
+    failed: int
+
+
+async def stored(source: PrometheusSource, delivery: Delivery, acknowledged: datetime) -> Stored | None:
+    """Replay one delivery; None if no scrape before the acknowledgement would have failed the candidate."""
+    programmed = [r for r in delivery.states if r.status.stage and r.status.stage.programmed_at]
+    first = programmed[0].status
+    assert first.candidate
+    assert first.stable
+    assert first.stage
+    assert first.stage.programmed_at
+    begin, end = first.stage.programmed_at - _BEFORE, acknowledged + _AFTER
+    candidate = cluster_name(delivery.key, first.candidate.revision)
+    series = await source.read(
+        _NAMES,
+        label=CATALOGUE.label,
+        values=[candidate, cluster_name(delivery.key, first.stable.revision)],
+        window_seconds=(end - begin).total_seconds(),
+        at=end,
+    )
+    sufficient = _first_sufficient(programmed, series, acknowledged.timestamp())
+    if sufficient is None:
+        return None
+    of_candidate = [one for one in series if one.labels.get(CATALOGUE.label) == candidate]
+    since = delivery.fault_at.timestamp()
+    total = (one for one in of_candidate if one.labels["__name__"] == "envoy_cluster_upstream_rq_completed")
+    failed = (one for one in of_candidate if one.labels.get("envoy_response_code_class") == "5")
+    return Stored(
+        datetime.fromtimestamp(sufficient, UTC),
+        round(sum(_grown(one, since) for one in total)),
+        round(sum(_grown(one, since) for one in failed)),
+    )
+
+
+def _first_sufficient(
+    states: list[AgentRollout], series: tuple[Series, ...], acknowledged: float
+) -> float | None:
+    """In each stretch between two evaluations: would one more evaluation, at this scrape, have failed?"""
+    scrapes = sorted(
+        {time for one in series if one.labels["__name__"] == CATALOGUE.liveness for time, _ in one.samples}
+    )
+    for state, following in pairwise([*states, None]):
+        assert state is not None
+        end = _counted_until(following) if following else acknowledged
+        for scrape in scrapes:
+            if _counted_until(state) < scrape <= end and _fails(state, series, scrape):
+                return scrape
+    return None
+
+
+def _fails(state: AgentRollout, series: tuple[Series, ...], scrape: float) -> bool:
+    known = tuple(_until(series, scrape))
+    snapshot = Snapshot(
+        rollout=state,
+        artifact_id="",
+        wanted_backend=None,
+        problem=None,
+        revisions=(),
+        programmed=Programmed(table=None, acknowledged_at=None, instances=0),
+        samples=Samples(known),
+    )
+    assessed = assess(snapshot, CATALOGUE, datetime.fromtimestamp(scrape, UTC))
+    return assessed.verdict is Verdict.FAIL
+
+
+def _until(series: tuple[Series, ...], scrape: float) -> Iterator[Series]:
+    for one in series:
+        end = bisect_right(one.samples, scrape, key=lambda sample: sample[0])
+        yield Series(one.labels, one.samples[:end])
+
+
+def _counted_until(state: AgentRollout) -> float:
+    evidence = state.status.evidence
+    return evidence.counted_until.timestamp() if evidence and evidence.counted_until else 0.0
+
+
+def _grown(series: Series, since: float) -> float:
+    """A counter's growth from an instant to its last sample."""
+    before = [value for time, value in series.samples if time <= since]
+    return series.samples[-1][1] - (before[-1] if before else 0.0)

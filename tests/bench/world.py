@@ -1,0 +1,34 @@
+"""The delivery lab with a control plane of its own, outside of pytest."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+from devkit.controlplane import ControlPlane
+from tests.integration.delivery_lab import DeliveryLab
+
+_CRDS = Path(__file__).parents[2] / "crds"
+NAMESPACE = "bench"
+
+
+@contextmanager
+def control_plane() -> Iterator[ControlPlane]:
+    """A Kubernetes API with our CRDs and a namespace."""
+    with ControlPlane() as started:
+        started.kubectl("apply", "--server-side", f"--filename={_CRDS}")
+        started.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd", "--all")
+        started.kubectl("create", "namespace", NAMESPACE)
+        yield started
+
+
+@asynccontextmanager
+async def delivery_lab(*, scrape: float) -> AsyncIterator[DeliveryLab]:
+    """Everything, fresh; its files are gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="agentrollout-bench-") as directory, control_plane() as plane:
+        lab = await asyncio.to_thread(DeliveryLab, plane, NAMESPACE, Path(directory), scrape=scrape)
+        async with lab:
+            yield lab
