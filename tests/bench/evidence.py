@@ -31,11 +31,13 @@ class Stored:
 
     Attributes:
         sufficient_at: The first scrape at which an evaluation would have failed the candidate.
+        receded: How many evaluations after it did not, because the samples that came next spoke for the candidate.
         requests: Requests that met the bad version, as far as scrapes saw them.
         failed: How many of these failed.
     """
 
     sufficient_at: datetime
+    receded: int
     requests: int
     failed: int
 
@@ -66,6 +68,7 @@ async def stored(source: PrometheusSource, delivery: Delivery, acknowledged: dat
     failed = (one for one in of_candidate if one.labels.get("envoy_response_code_class") == "5")
     return Stored(
         datetime.fromtimestamp(sufficient, UTC),
+        sum(_counted_until(state) >= sufficient for state in programmed),
         round(sum(_grown(one, since) for one in total)),
         round(sum(_grown(one, since) for one in failed)),
     )

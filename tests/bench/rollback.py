@@ -41,6 +41,8 @@ class Rollback:
         fault_to_sufficient: From the first instant at which it could fail a user.
         sufficient_to_acknowledged: From the first scrape whose samples suffice.
         answer_to_acknowledged: From Prometheus' deciding answer, as the operator had it.
+        since_evaluation: From the evaluation before the deciding one to the cut; about an interval.
+        receded: How many evaluations found the evidence short again after it had sufficed between two of them.
         requests: Requests that met the bad version.
         failed: How many of them failed.
     """
@@ -50,6 +52,8 @@ class Rollback:
     fault_to_sufficient: float
     sufficient_to_acknowledged: float
     answer_to_acknowledged: float
+    since_evaluation: float
+    receded: int
     requests: int
     failed: int
 
@@ -108,9 +112,16 @@ async def _measured(
         fault_to_sufficient=(found.sufficient_at - delivery.fault_at).total_seconds(),
         sufficient_to_acknowledged=(acknowledged - found.sufficient_at).total_seconds(),
         answer_to_acknowledged=(acknowledged - pushed).total_seconds() + cut["seconds_since_evidence"],
+        since_evaluation=(pushed - _evaluated(delivery)).total_seconds(),
+        receded=found.receded,
         requests=found.requests,
         failed=found.failed,
     )
+
+
+def _evaluated(delivery: Delivery) -> datetime:
+    evidence = delivery.states[-1].status.evidence
+    return (evidence and evidence.evaluated_at) or delivery.fault_at
 
 
 def _by_rollout(lines: Iterable[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
@@ -136,6 +147,16 @@ def table(scenario: Scenario, rollbacks: list[Rollback]) -> Table:
         f"sufficient samples → weight 0 acknowledged (target ≤ {scenario.interval + 1:g})",
         "all",
         *Quantiles.of(r.sufficient_to_acknowledged for r in rollbacks).cells(),
+    )
+    result.add_row(
+        "  of these, where it sufficed at the next evaluation too",
+        "all",
+        *Quantiles.of(r.sufficient_to_acknowledged for r in rollbacks if not r.receded).cells(),
+    )
+    result.add_row(
+        "evaluation before the deciding one → cut",
+        "all",
+        *Quantiles.of(r.since_evaluation for r in rollbacks).cells(),
     )
     result.add_row(
         "deciding answer → weight 0 acknowledged (target p50 ≤ 0.1)",
