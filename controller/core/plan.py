@@ -29,7 +29,7 @@ from controller.core.rules.rollback import rollback
 from controller.core.rules.settled import settled
 from controller.core.rules.supersede import supersede
 from controller.core.snapshot import Snapshot
-from controller.core.stages import evaluation_due, table_of
+from controller.core.stages import evaluation_due
 from controller.core.tally import Catalogue
 
 Rule = Callable[[View], Outcome | None]
@@ -89,13 +89,11 @@ def plan(snapshot: Snapshot, catalogue: Catalogue, now: datetime) -> Plan:
 
 
 def _is_cut(snapshot: Snapshot, status: RolloutStatus) -> bool:
-    """Whether the candidate that was served is served no more; becoming stable is no loss."""
-    rollout = snapshot.rollout
-    if rollout.status.candidate is None or status.candidate is not None:
+    """Whether a candidate that users may have been served is served no more; becoming stable is no loss."""
+    before = snapshot.rollout.status
+    if before.candidate is None or before.stage is None or status.candidate is not None:
         return False
-    before = table_of(rollout, rollout.status, snapshot.revisions)
-    promoted = status.stable is not None and status.stable.artifact_id == rollout.status.candidate.artifact_id
-    return not promoted and before is not None and before.serves_candidate
+    return status.stable is None or status.stable.artifact_id != before.candidate.artifact_id
 
 
 def _next_evaluation(snapshot: Snapshot, status: RolloutStatus, now: datetime) -> timedelta | None:

@@ -35,6 +35,7 @@ class TrafficPublisher:
         self._rollouts = rollouts
         self._revisions = revisions
         self._latches: dict[str, Latch] = {}
+        self._published: dict[str, TrafficTable] = {}
         self._listeners: list[Callable[[str], None]] = []
         rollouts.on_change(self._rollout_changed)
         revisions.on_change(self._revision_changed)
@@ -78,24 +79,29 @@ class TrafficPublisher:
             self.publish(key)
 
     def publish(self, key: str) -> None:
-        """Send the wanted table to the router; nothing if a revision that it needs is not known yet."""
+        """Send the wanted table to the router."""
         table = self.wanted(key)
         if table is not None:
+            self._published[key] = table
             self._router.publish(table)
 
     def wanted(self, key: str) -> TrafficTable | None:
-        """The traffic that status and latch ask for; None while a revision that it needs is not known."""
+        """The traffic that status and latch ask for.
+
+        While a revision that they name is not known (someone deleted it), what was published before goes on, but for
+        the candidate if that is to go: nothing may keep a cut from being served. None before the first table.
+        """
         observed = self._rollouts.get(key)
         if observed is None:
             return None
         revisions = [found.revision for found in self._revisions.by_index(BY_OWNER, key)]
         rollout = self.owned(observed)
+        table = table_of(rollout, rollout.status, revisions) or self._published.get(key)
+        if table is None:
+            return None
         candidate, latch = rollout.status.candidate, self._latches.get(key)
-        table = table_of(rollout, rollout.status, revisions)
-        if table is None or candidate is None or latch is None:
-            return table
-        held = (candidate.artifact_id, candidate.attempt) == (latch.artifact_id, latch.attempt)
-        return table.without_candidate() if held else table
+        held = latch is not None and _concerns(latch, rollout)
+        return table.without_candidate() if candidate is None or held else table
 
     def _rollout_changed(self, key: str, old: ObservedRollout | None, new: ObservedRollout | None) -> None:
         latch = self._latches.get(key)
@@ -131,3 +137,12 @@ class TrafficPublisher:
             for host in before ^ after
             for other in self._rollouts.by_index(BY_HOST, host)
         }
+
+
+def _concerns(latch: Latch, rollout: AgentRollout) -> bool:
+    """Whether the latch is about the rollout's present candidate."""
+    candidate = rollout.status.candidate
+    return candidate is not None and (candidate.artifact_id, candidate.attempt) == (
+        latch.artifact_id,
+        latch.attempt,
+    )

@@ -465,3 +465,24 @@ def test_a_stage_that_could_not_end_when_it_was_due_waits_for_fresh_evidence() -
     world.live(15)
     assert world.rollout.status.stage is not None
     assert world.rollout.status.stage.index == 1
+
+
+def test_a_revision_of_stable_that_was_deleted_by_hand_is_made_again() -> None:
+    world = started()
+    world.revisions.clear()
+    assert world.step().create_revision
+    assert len(world.revisions) == 1
+    assert not world.step().create_revision
+
+
+def test_a_failing_candidate_is_cut_although_stables_revision_is_gone() -> None:
+    world = in_first_stage(behaviour={"v2": Behaviour(errors=0.5)})
+    stable = world.rollout.status.stable
+    assert stable is not None
+    for _ in range(4):
+        world.now += timedelta(seconds=5)
+        world.serve(400)
+        world.take_samples()
+    del world.revisions[stable.revision]
+    decided = world.step()
+    assert (decided.rule, decided.cut) == ("rollback", True)

@@ -15,6 +15,8 @@ def settled(view: View) -> Outcome | None:
             view.status,
             progressing=Report("False", Reason.IDLE, "nothing to deliver"),
             healthy=_healthy(view),
+            # Someone may have deleted it by hand; without it a restarted operator could not serve anyone.
+            create_revision=all(r.name != view.wanted_revision for r in view.snapshot.revisions),
             delete_revisions=beyond_history(view),
         )
     if view.wanted in view.status.rolled_back:

@@ -167,3 +167,22 @@ def test_of_two_rollouts_on_one_host_the_older_has_it_and_the_younger_takes_over
 
 def test_a_host_that_nobody_claims_has_no_owner(world: World) -> None:
     assert world.publisher.owner_of("other.example") is None
+
+
+def test_a_revision_that_was_deleted_by_hand_keeps_no_cut_from_being_served(world: World) -> None:
+    world.revisions.deleted(
+        "shop/agent-1",
+        revision("1") | {"metadata": {"name": "agent-1", "namespace": "shop", "resourceVersion": "7"}},
+    )
+    assert world.weight == 100_000, "what served goes on"
+    world.publisher.latch("shop/agent", Latch(ID["2"], 1, "errors", "worse"))
+    assert world.router.tables["shop/agent"].candidate is None
+
+
+def test_a_stored_cut_is_served_although_stables_revision_is_gone(world: World) -> None:
+    world.revisions.deleted(
+        "shop/agent-1",
+        revision("1") | {"metadata": {"name": "agent-1", "namespace": "shop", "resourceVersion": "7"}},
+    )
+    world.see(rollout(2, weight="0%", candidate=""))
+    assert world.router.tables["shop/agent"].candidate is None
