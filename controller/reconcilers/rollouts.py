@@ -71,16 +71,21 @@ class RolloutReconciler:
         if observed.rollout.metadata.deletion_timestamp is not None:
             return Result()
         with bound_contextvars(rollout=key, **_delivery(observed.rollout)):
-            snapshot = await self.gatherer.snapshot(observed, self.clock.now())
+            # The instant of the question, not of the answer: a slow source must not stretch the interval.
+            now, began = self.clock.now(), self.clock.monotonic()
+            snapshot = await self.gatherer.snapshot(observed, now)
             gathered = self.clock.monotonic()
-            decided = plan(snapshot, self.catalogue, self.clock.now())
+            decided = plan(snapshot, self.catalogue, now)
             try:
                 await self._apply(snapshot, decided, gathered)
             except ApiError as error:
                 self._keep_watching(snapshot, error)
                 raise
         self._failing_since.pop(key, None)
-        return Result(decided.requeue_after.total_seconds() if decided.requeue_after is not None else None)
+        if decided.requeue_after is None:
+            return Result()
+        took = self.clock.monotonic() - began
+        return Result(max(decided.requeue_after.total_seconds() - took, 0.0))
 
     def _keep_watching(self, snapshot: Snapshot, error: ApiError) -> None:
         """Look at a candidate every interval, however long the API server stays away.

@@ -9,7 +9,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from enum import StrEnum
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import aiohttp
@@ -44,12 +46,13 @@ class FaultyPrometheus:
 
     def __init__(self, upstream: str) -> None:
         self.fault: Fault | None = None
-        self.queries = 0
+        self.seconds = 0.0
+        self.asked_at: list[float] = []
         self._upstream = upstream
         self._frozen = 0.0
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
-        self.queries += 1
+        self.asked_at.append(asyncio.get_running_loop().time())
         fault, now = self.fault, float(request.query["time"])
         if fault is None:
             self._frozen = now
@@ -64,9 +67,14 @@ class FaultyPrometheus:
                 return web.Response()
             case Fault.HANGING:
                 await asyncio.sleep(3600)
+        await asyncio.sleep(self.seconds)
         body = await self._ask(request)
         body["data"]["result"] = self._distorted(body["data"]["result"], fault)
         return web.json_response(body)
+
+    @property
+    def queries(self) -> int:
+        return len(self.asked_at)
 
     async def _ask(self, request: web.Request) -> Any:
         async with (
@@ -223,6 +231,20 @@ async def test_a_failing_version_is_taken_back_as_soon_as_its_evidence_can_be_re
         assert ended.status.stable == first.status.stable
         assert ended.status.last_rollback is not None
         assert ended.status.last_rollback.stage == "10%"
+
+
+async def test_a_slow_prometheus_does_not_stretch_the_time_between_evaluations(
+    control_plane: ControlPlane, namespace: str, tmp_path: Path
+) -> None:
+    async with faulty_lab(control_plane, namespace, tmp_path) as (lab, prometheus):
+        await _first_version(lab)
+        await lab.apply(manifest(namespace, lab.agent("new").url, stages=[stage("100%", seconds=600)]))
+        prometheus.seconds = 0.8
+        async with asyncio.timeout(60):
+            while prometheus.queries < 10:  # noqa: ASYNC110 - happens in another process
+                await asyncio.sleep(0.1)
+    gaps = [later - earlier for earlier, later in pairwise(prometheus.asked_at[1:])]
+    assert median(gaps) < 1.5  # one interval; it would be 1.8 if the answer's time came on top
 
 
 async def test_without_any_traffic_nothing_advances(
