@@ -7,10 +7,10 @@ import contextlib
 import socket
 import ssl
 import struct
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 from controller.adapters.envoy.bootstrap import bootstrap
 from controller.adapters.envoy.options import RouterOptions
@@ -20,6 +20,19 @@ from devkit.envoy import Envoy
 from devkit.process import LOOPBACK, free_port
 
 HOST = "agent.example"
+
+T = TypeVar("T")
+
+
+async def eventually(look: Callable[[], Awaitable[T]], wanted: Callable[[T], bool], timeout: float = 10) -> T:
+    """What ``look`` sees as soon as it is ``wanted``, or at last when it never is."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + timeout
+    while True:
+        seen = await look()
+        if wanted(seen) or loop.time() > end:
+            return seen
+        await asyncio.sleep(0.02)
 
 
 def backend(name: str, port: int, host: str = LOOPBACK, *, tls: bool = False) -> Backend:
@@ -41,6 +54,10 @@ SCRIPTS: dict[str, Script] = {
     "trickle": (_CHUNKED, *((0.05, b"5\r\nhello\r\n") * 200)),
     "flood": (b"HTTP/1.1 200 OK\r\ncontent-length: 100000000\r\n\r\n", *((b"x" * 100_000,) * 1000)),
     "garbage": (b"this is not HTTP\r\n\r\n",),
+    "garbage-in-chunks": (_CHUNKED, b"not a length\r\n", 30.0),
+    "too-much": (b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi and more",),
+    "hints": (b"HTTP/1.1 103 Early Hints\r\n\r\n", b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"),
+    "silent-after-503": (b"HTTP/1.1 503 As Told\r\ncontent-length: 5\r\n\r\n", 30.0),
     "upgrade": (
         b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\nhi",
         0.1,
@@ -126,10 +143,16 @@ class Lab:
 
 
 class Agent:
-    """An HTTP/1.1 agent that does what the path says, and answers with its name and the request head otherwise."""
+    """An HTTP/1.1 agent that does what the path says, and answers with its name and the request head otherwise.
 
-    def __init__(self, name: str, certificate: tuple[Path, Path] | None = None) -> None:
+    One that is told ``always`` does what that path says, whatever it is asked.
+    """
+
+    def __init__(
+        self, name: str, certificate: tuple[Path, Path] | None = None, *, always: str | None = None
+    ) -> None:
         self.name = name
+        self._always = always
         self.port = 0
         self.requests = 0
         self._tls: ssl.SSLContext | None = None
@@ -166,7 +189,8 @@ class Agent:
 
     async def _answer(self, head: bytes, writer: asyncio.StreamWriter) -> bool:
         self.requests += 1
-        kind, _, argument = head.split(b" ", 2)[1].decode().lstrip("/").partition("/")
+        asked = self._always or head.split(b" ", 2)[1].decode()
+        kind, _, argument = asked.lstrip("/").partition("/")
         if kind == "status":
             steps: Script = (f"HTTP/1.1 {argument} As Told\r\ncontent-length: 0\r\n\r\n".encode(),)
         elif kind == "slow":

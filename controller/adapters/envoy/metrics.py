@@ -1,37 +1,45 @@
 """Which of Envoy's counters are evidence. The table is what tests/integration/test_envoy_counters.py sees Envoy do.
 
 One request each, to an HTTP/1.1 agent (the only upstream protocol here: of a broken HTTP/2 connection Envoy counts the
-connection, not its requests). The columns are the cluster's ``upstream_rq_completed``, ``…_rq_5xx``, samples of
-``…_rq_time``, ``…_cx_protocol_error``, ``…_rq_per_try_idle_timeout``, ``…_cx_destroy_remote_with_active_rq`` and
-``…_rq_pending_failure_eject``:
+connection, not its requests). The columns are the cluster's ``upstream_rq_completed``, ``…_rq_5xx``,
+``…_cx_protocol_error``, ``…_rq_per_try_idle_timeout``, samples of ``…_rq_time``,
+``…_cx_destroy_remote_with_active_rq``, ``…_cx_destroy_local_with_active_rq``, ``…_rq_pending_failure_eject`` and
+``…_rq_cancelled``; then what the two metrics make of them, as bad/total:
 
-============================  =========  ===  ====  ========  ====  ======  =====
-what happened                 completed  5xx  time  protocol  idle  remote  eject
-============================  =========  ===  ====  ========  ====  ======  =====
-answer below 500              1          .    1     .         .     .       .
-5xx from the agent            1          1    1     .         .     .       .
-connection refused, or late   1          1    .     .         .     .       1
-no address for the name       1          1    .     .         .     .       .
-circuit breaker               1          1    .     .         .     .       .
-cut before the headers        1          1    .     .         .     1       .
-cut in the body               1          .    .     1         .     1       .
-not HTTP                      1          1    .     1         .     .       .
-silence before the headers    1          1    .     .         1     .       .
-silence in the body           1          .    .     .         1     .       .
-user left before the headers  .          .    .     .         .     .       .
-user left in the body         1          .    .     .         .     .       .
-user stopped uploading        .          .    .     .         .     .       .
-user stopped reading          1          .    .     .         1     .       .
-WebSocket, however it ends    1          .    .     .         .     .       .
-============================  =========  ===  ====  ========  ====  ======  =====
+===============================  =====  ===  =====  ====  ====  ======  =====  =====  ======  ======  =======
+what happened                    compl  5xx  proto  idle  time  remote  local  eject  cancel  errors  latency
+===============================  =====  ===  =====  ====  ====  ======  =====  =====  ======  ======  =======
+answer below 500                 1      .    .      .     1     .       .      .      .       0/1     0/1
+5xx from the agent               1      1    .      .     1     .       .      .      .       1/1     0/1
+103 before the answer            2      .    .      .     1     .       .      .      .       0/2     0/1
+bytes after the answer           1      .    1      .     1     .       .      .      .       1/2     0/1
+connection refused, or late      1      1    .      .     .     .       .      1      .       1/1     1/1
+no address for the name          1      1    .      .     .     .       .      .      .       1/1     0/0
+circuit breaker                  1      1    .      .     .     .       .      .      .       1/1     0/0
+cut before the headers           1      1    .      .     .     1       .      .      .       1/1     1/1
+cut in the body                  1      .    1      .     .     1       .      .      .       1/2     1/1
+not HTTP                         1      1    1      .     .     .       1      .      .       2/2     1/1
+not HTTP in the body             1      .    1      .     .     .       1      .      .       1/2     1/1
+silence before the headers       1      1    .      1     .     .       1      .      .       2/2     1/1
+silence in the body              1      .    .      1     .     .       1      .      .       1/2     1/1
+answer before the upload's end   1      .    .      .     .     .       1      .      .       0/1     1/1
+user left before the connection  .      .    .      .     .     .       .      .      1       0/0     1/1
+user left before the headers     .      .    .      .     .     .       1      .      .       0/0     1/1
+user left in the body            1      .    .      .     .     .       1      .      .       0/1     1/1
+user stopped uploading           .      .    .      .     .     .       1      .      .       0/0     1/1
+user stopped reading             1      .    .      1     .     .       1      .      .       1/2     1/1
+WebSocket, however it ends       1      .    .      .     .     .       1      .      .       0/1     1/1
+===============================  =====  ===  =====  ====  ====  ======  =====  =====  ======  ======  =======
 
-``completed`` and ``5xx`` move with the headers, the rest when it happens, perhaps intervals later. A break after good
-headers therefore counts as an event of its own, in the total too: so the bad never outnumber the total in any interval.
+``compl`` and ``5xx`` move with the headers, the rest when it happens, perhaps intervals later. For errors a break after
+good headers therefore counts as an event of its own, in the total too: so the bad never outnumber the total in any
+interval. For latency every request counts once, when it is over: an HTTP/1.1 connection carries one request at a time,
+so that a request either reaches its last byte, or takes its connection with it, or ends before it had one.
 
-What the counters cannot tell: silence before the headers, an answer that is not HTTP and a 5xx whose body is cut as
-well are two bad events each (and two in the total); a body without a length that ends by a cut connection looks
-finished; users who lose patience before the headers are only in ``…_cx_destroy_local_with_active_rq``, together with
-those who leave later.
+What the counters cannot tell. For errors: silence before the headers, an answer that is not HTTP and a 5xx whose body
+breaks as well are two bad events each (and two in the total), and a 103 is an event of its own; a body without a length
+that ends by a cut connection looks finished; users who leave before the headers are not there at all. For latency: who
+left a hung agent and who left a good stream are the same, and so is every WebSocket.
 """
 
 from __future__ import annotations
@@ -72,9 +80,16 @@ LATENCY = LatencyDefinition(
     count=_term("rq_time_count"),
     lost=(
         _term("cx_destroy_remote_with_active_rq"),
+        _term("cx_destroy_local_with_active_rq"),
         _term("rq_pending_failure_eject"),
-        _term("rq_per_try_idle_timeout"),
+        _term("rq_cancelled"),
     ),
     edges=LATENCY_EDGES_MS,
 )
-"""Answers by their time to the last byte; those that broke, were refused or fell silent never got there."""
+"""Requests by the time to their answer's last byte; those that broke, were refused or were given up never got there.
+
+Users rarely wait for the idle timeout. If those who give up were left out, a version that never answers would have no
+latency at all, and one that answers only some would look as fast as those. So whoever leaves before the last byte was
+not answered in time, also in the middle of a good stream and at the end of a WebSocket: such users are in both arms
+alike, because the split is random, and make the comparison less sharp but not wrong.
+"""
