@@ -10,6 +10,7 @@ from controller.api.rollout import AgentRollout
 from controller.api.status import RolloutStatus
 from controller.core.stages import title
 from examples.demo import versions
+from examples.demo.events import base_metric
 from examples.demo.versions import AgentVersion
 
 
@@ -98,7 +99,7 @@ def shortcomings(act: Act, rollout: AgentRollout, ended: Ending, stages_seen: li
     if ended is not act.ending:
         why = f": {record.message}" if ended is Ending.TAKEN_BACK and record else ""
         return f"{name} should have been {act.expectation} and was {ended}{why}."
-    if ended is Ending.TAKEN_BACK and record and record.metric != act.metric:
+    if ended is Ending.TAKEN_BACK and record and base_metric(record.metric) != act.metric:
         return f"{name} was taken back on {record.metric} and not on {act.metric}: {record.message}."
     wanted = [title(stage) for stage in rollout.spec.stages]
     if ended is Ending.PROMOTED and stages_seen != wanted:

@@ -10,6 +10,8 @@ from controller.api.reasons import State, Verdict
 from controller.api.rollout import AgentRollout
 from controller.api.status import MetricStatus, RolloutStatus, StageStatus
 
+_AUDIENCE = " (audience)"
+
 
 class Tone(StrEnum):
     """How an event is to be taken; the value is its colour."""
@@ -41,7 +43,7 @@ def transitions(before: AgentRollout | None, after: AgentRollout, now: datetime)
     return [
         *_candidate(old, new, now),
         *_stage(old.stage, new.stage),
-        *_verdicts(old, new, now),
+        *_verdicts(after, old, now),
         *_end(old, new, now),
         *_state(old, new, now),
     ]
@@ -62,16 +64,34 @@ def _stage(old: StageStatus | None, new: StageStatus | None) -> list[Event]:
     return [Event(new.programmed_at, f"stage {new.title}: acknowledged by Envoy after {waited:.0f} ms")]
 
 
-def _verdicts(old: RolloutStatus, new: RolloutStatus, now: datetime) -> list[Event]:
-    """Pass and Error; what comes of Fail is told as the rollback."""
+def _verdicts(rollout: AgentRollout, old: RolloutStatus, now: datetime) -> list[Event]:
+    """Pass of the stage's own users, and Error; what comes of Fail is told as the rollback.
+
+    The others passed in earlier stages: that they still do is no news.
+    """
+    new = rollout.status
     known = {metric.name: metric.verdict for metric in old.analysis}
     tones = {Verdict.PASS: Tone.GOOD, Verdict.ERROR: Tone.BAD}
     at = (new.evidence and new.evidence.evaluated_at) or now
     return [
         Event(at, f"{metric.name}: {metric.verdict}, {numbers(metric)}", tones[metric.verdict])
         for metric in new.analysis
-        if metric.verdict is not known.get(metric.name) and metric.verdict in tones
+        if metric.verdict is not known.get(metric.name)
+        and metric.verdict in tones
+        and (metric.verdict is not Verdict.PASS or _is_own(metric.name, rollout))
     ]
+
+
+def base_metric(name: str) -> str:
+    """``errors`` of ``errors (audience)``, the metric without the users whom it is about."""
+    return name.removesuffix(_AUDIENCE)
+
+
+def _is_own(name: str, rollout: AgentRollout) -> bool:
+    status = rollout.status
+    stages = status.frozen.stages if status.frozen else rollout.spec.stages
+    is_audience_stage = status.stage is not None and stages[status.stage.index].audience is not None
+    return name.endswith(_AUDIENCE) == is_audience_stage
 
 
 def _end(old: RolloutStatus, new: RolloutStatus, now: datetime) -> list[Event]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 WINDOW = timedelta(seconds=5)
-SLOW_SECONDS = 0.4
-"""What users of the demo call slow; the product compares with stable and does not know this number."""
+_SLOW_QUANTILE = 0.95
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,26 +45,28 @@ class VersionTotals:
     Attributes:
         requests: Answers, failed ones included.
         failed: Failed answers.
-        slow: Answers slower than ``SLOW_SECONDS``.
+        slow: Answers slower than the P95 of the version that served when the act began.
         last_at: When its last answer arrived.
-        first_failure_at: When its first failed or slow answer arrived.
+        first_failed_at: When its first failed answer arrived.
+        first_slow_at: When its first slow answer arrived.
     """
 
     requests: int = 0
     failed: int = 0
     slow: int = 0
     last_at: datetime | None = None
-    first_failure_at: datetime | None = None
+    first_failed_at: datetime | None = None
+    first_slow_at: datetime | None = None
 
     def plus(self, answer: Answer, slow: bool) -> VersionTotals:
         """The totals with one more answer."""
-        spoiled = answer.failed or slow
         return VersionTotals(
             requests=self.requests + 1,
             failed=self.failed + answer.failed,
             slow=self.slow + slow,
             last_at=answer.at,
-            first_failure_at=self.first_failure_at or (answer.at if spoiled else None),
+            first_failed_at=self.first_failed_at or (answer.at if answer.failed else None),
+            first_slow_at=self.first_slow_at or (answer.at if slow else None),
         )
 
 
@@ -95,15 +97,24 @@ class Observations:
         self._totals: dict[str, VersionTotals] = {}
         self.requests = 0
         self.failed = 0
+        self._slow_seconds = math.inf
 
     def add(self, answer: Answer) -> None:
         """Take one answer in."""
         self.requests += 1
         self.failed += answer.failed
-        slow = not answer.failed and answer.seconds > SLOW_SECONDS
+        slow = not answer.failed and answer.seconds > self._slow_seconds
         self._totals[answer.version] = self.of(answer.version).plus(answer, slow)
         self._recent.append(answer)
         self._forget(answer.at)
+
+    def compare_with_now(self, now: datetime) -> None:
+        """From here on, slow is what is slower than the P95 of the version that serves most users now."""
+        self._forget(now)
+        versions = Counter(answer.version for answer in self._recent if not answer.failed)
+        serving = max(versions, key=versions.__getitem__, default="")
+        waits = sorted(a.seconds for a in self._recent if a.version == serving and not a.failed)
+        self._slow_seconds = waits[int(len(waits) * _SLOW_QUANTILE)] if waits else math.inf
 
     def of(self, version: str) -> VersionTotals:
         """Totals of one version."""

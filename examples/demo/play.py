@@ -63,13 +63,15 @@ class Play:
     async def act(self, act: Act) -> ActResult:
         """Play one act; whatever goes wrong is in the result."""
         chapter = self.story.begin(act)
+        self.observations.compare_with_now(chapter.began)
         requests, failed = self.observations.requests, self.observations.failed
         ended: Ending | None = None
-        taken_back, problem = None, ""
+        taken_back, metric, problem = None, "", ""
         try:
             rollout, ended = await self._deliver(act)
             problem = shortcomings(act, rollout, ended, chapter.stages_seen)
-            if ended is Ending.TAKEN_BACK:
+            if ended is Ending.TAKEN_BACK and rollout.status.last_rollback:
+                metric = rollout.status.last_rollback.metric
                 taken_back = await self._taken_back(rollout)
             await self._settle(act, ended)
         except (DemoError, DevkitError) as error:
@@ -85,6 +87,7 @@ class Play:
             requests=self.observations.requests - requests,
             failed=self.observations.failed - failed,
             taken_back=taken_back,
+            metric=metric,
         )
 
     async def _deliver(self, act: Act) -> tuple[AgentRollout, Ending]:
@@ -92,8 +95,9 @@ class Play:
         if before is None:
             raise DemoError("The AgentRollout was never seen.")
         await asyncio.to_thread(self.world.start_agent, act.version)
-        generation = await asyncio.to_thread(self.world.apply, act.version)
+        # Before it runs: what it causes may be seen before it returns.
         self.story.note(f"kubectl apply with {act.version.name}")
+        generation = await asyncio.to_thread(self.world.apply, act.version)
         rollout = await self.watch.until(
             lambda now: is_rejected(now, generation) or ending(before.status, now.status) is not None,
             seconds=act.seconds,

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 
 from rich import box
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from examples.demo.events import Event, Tone
-from examples.demo.observations import SLOW_SECONDS
+from examples.demo.acts import Ending
+from examples.demo.events import Event, Tone, base_metric
 from examples.demo.result import ActResult
 from examples.demo.view import clock
 
@@ -30,7 +31,7 @@ def act_table(result: ActResult) -> Table:
     )
     table.add_column("when", justify="right", no_wrap=True)
     table.add_column("what happened")
-    for event in sorted([*result.events, *_users_events(result)], key=lambda event: event.at):
+    for event in _in_order(result):
         table.add_row(clock(event.at, result.began), Text(event.text, style=str(event.tone)))
     return table
 
@@ -56,18 +57,28 @@ def _rows(results: Sequence[ActResult]) -> Iterator[tuple[str, list[RenderableTy
         [f"{back.seconds:.2f} s" if back else "–" for back in backs],
     )
     yield (
-        "of that, failed verdict to acknowledgement",
+        "  verdict to acknowledgement",
         [f"{back.write_seconds * 1000:.0f} ms" if back else "–" for back in backs],
     )
-    yield "user requests that met the new version", [str(result.met.requests) for result in results]
-    yield "of these failed", [str(result.met.failed) for result in results]
-    yield f"of these slow (over {SLOW_SECONDS * 1000:.0f} ms)", [str(result.met.slow) for result in results]
-    yield "all user requests in the act", [str(result.requests) for result in results]
-    yield "of these failed", [str(result.failed) for result in results]
+    yield "requests that met the new version", [str(result.met.requests) for result in results]
+    yield "  failed", [str(result.met.failed) for result in results]
+    yield "  slower than stable's P95", [str(result.met.slow) for result in results]
+    yield "all requests in the act", [str(result.requests) for result in results]
+    yield "  failed", [str(result.failed) for result in results]
+
+
+def _in_order(result: ActResult) -> list[Event]:
+    """What the watch saw stays in the order it was seen, although clocks differ by milliseconds."""
+    latest = list(accumulate((event.at for event in result.events), max))
+    seen = list(zip(latest, result.events, strict=True))
+    met = [(event.at, event) for event in _users_events(result)]
+    return [event for _, event in sorted([*seen, *met], key=lambda pair: pair[0])]
 
 
 def _ending(result: ActResult) -> Text:
     words = str(result.ending or "not finished")
+    if result.ending is Ending.TAKEN_BACK and result.metric:
+        words += f" on {base_metric(result.metric)}"
     return Text(words, style="bold red" if result.problem else "bold green")
 
 
@@ -76,10 +87,10 @@ def _users_events(result: ActResult) -> Iterator[Event]:
     if result.taken_back is None:
         return
     version, met = result.act.version.name, result.met
-    if met.first_failure_at:
-        yield Event(
-            met.first_failure_at, f"a user meets the first failed or slow answer of {version}", Tone.QUIET
-        )
+    by_metric = {"errors": ("failed", met.first_failed_at), "latency": ("slow", met.first_slow_at)}
+    kind, first = by_metric.get(base_metric(result.metric), ("failed", met.first_failed_at))
+    if first:
+        yield Event(first, f"a user meets the first {kind} answer of {version}", Tone.QUIET)
     if met.last_at:
         yield Event(met.last_at, f"the last answer of {version} reaches a user", Tone.QUIET)
     back = result.taken_back

@@ -50,6 +50,7 @@ class ActResult:
         requests: What all users asked in the act.
         failed: How many of these failed.
         taken_back: The instants of the rollback, if there was one.
+        metric: The metric that decided on it.
     """
 
     act: Act
@@ -62,3 +63,4 @@ class ActResult:
     requests: int
     failed: int
     taken_back: TakenBack | None = None
+    metric: str = ""

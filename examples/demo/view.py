@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
 from rich import box
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
 from controller.api.delivery import WHOLE_PPM, Stage
 from controller.api.quantities import format_percent
-from controller.api.reasons import Verdict
+from controller.api.reasons import ConditionType, Verdict
 from controller.api.rollout import AgentRollout
 from controller.api.status import MetricStatus, RolloutStatus
 from controller.core.stages import title
@@ -21,7 +22,8 @@ from examples.demo.events import Event, numbers
 from examples.demo.observations import Recent
 from examples.demo.story import Chapter
 
-_EVENTS_SHOWN = 10
+_EVENT_LINES = 8
+_CLOCK_WIDTH = 10
 _BAR_WIDTH = 30
 _VERDICT_STYLES = {Verdict.PASS: "green", Verdict.FAIL: "bold red", Verdict.ERROR: "red"}
 
@@ -69,11 +71,12 @@ def render(scene: Scene) -> RenderableType:
             Text(),
             _shares(scene),
             Text(),
-            _verdicts(scene.status.analysis),
+            _verdicts(scene),
+            _legend(scene.status.analysis),
             Text(),
             _users(scene),
             Text(),
-            *(event_line(event, scene.chapter.began) for event in scene.chapter.events[-_EVENTS_SHOWN:]),
+            _EventLog(scene.chapter),
         ),
         title="agentrollout",
         box=box.ROUNDED,
@@ -94,11 +97,24 @@ def status_line(scene: Scene) -> str:
     )
 
 
-def event_line(event: Event, began: datetime) -> Text:
-    """One line of the event log."""
-    text = Text(no_wrap=True, overflow="ellipsis")
-    text.append(f"{clock(event.at, began):>8}  ", style="bright_black")
-    return text.append(event.text, style=str(event.tone))
+@dataclass(frozen=True)
+class _EventLog:
+    """The newest lines of the event log; long events take two, and there is always room for the same number."""
+
+    chapter: Chapter
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        newest = self.chapter.events[-_EVENT_LINES:]
+        width = options.max_width - _CLOCK_WIDTH
+        lines = [line for event in newest for line in self._lines(event, console, width)][-_EVENT_LINES:]
+        yield from lines
+        yield from [Text()] * (_EVENT_LINES - len(lines))
+
+    def _lines(self, event: Event, console: Console, width: int) -> Iterator[Text]:
+        when = f"{clock(event.at, self.chapter.began):>8}"
+        for part in Text(event.text, style=str(event.tone)).wrap(console, width):
+            yield Text(when.ljust(_CLOCK_WIDTH), style="bright_black").append(part)
+            when = ""
 
 
 def clock(at: datetime, began: datetime) -> str:
@@ -122,17 +138,28 @@ def _headline(scene: Scene) -> Text:
 
 
 def _stages(scene: Scene) -> Text:
+    titles, lost = [title(stage) for stage in scene.stages], _taken_back_at(scene)
     current = scene.status.stage.index if scene.status.stage else None
+    reached = titles.index(lost) if lost in titles else current
     line = Text("Stage      ")
-    for index, stage in enumerate(scene.stages):
-        if current is None or index > current:
-            line.append(f" {title(stage)} ", style="bright_black")
-        elif index < current:
-            line.append(f" {title(stage)} ✓", style="green")
+    for index, name in enumerate(titles):
+        if reached is None or index > reached:
+            line.append(f" {name} ", style="bright_black")
+        elif index < reached:
+            line.append(f" {name} ✓", style="green")
+        elif current is None:
+            line.append(f" {name} ✗", style="bold red")
         else:
-            line.append(f" {title(stage)} ", style="reverse bold")
+            line.append(f" {name} ", style="reverse bold")
         line.append("  ")
     return line.append(f"  {scene.status.state}", style="bold")
+
+
+def _taken_back_at(scene: Scene) -> str:
+    """Title of the stage in which this act's version was taken back; empty if it was not."""
+    record = scene.status.last_rollback
+    is_news = scene.status.candidate is None and record is not None and record.at >= scene.chapter.began
+    return record.stage if record and is_news else ""
 
 
 def _shares(scene: Scene) -> Table:
@@ -150,7 +177,15 @@ def _shares(scene: Scene) -> Table:
         _bar(everyone),
     )
     wanted = _audience_weight(scene)
-    table.add_row("internal users", format_percent(wanted), "", f"{internal:.1%}", _bar(internal))
+    programmed = status.condition(ConditionType.PROGRAMMED)
+    acknowledged = programmed is not None and programmed.status == "True"
+    table.add_row(
+        "internal users",
+        format_percent(wanted),
+        _percent(wanted if acknowledged else None),
+        f"{internal:.1%}",
+        _bar(internal),
+    )
     return table
 
 
@@ -162,16 +197,19 @@ def _audience_weight(scene: Scene) -> int:
     return max([stage.weight_ppm for stage in passed if stage.audience] + [scene.status.weight])
 
 
-def _verdicts(analysis: list[MetricStatus]) -> Table:
+def _verdicts(scene: Scene) -> Table:
+    analysis = scene.status.analysis
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bright_black")
     for column, width in (
-        ("Verdicts", 10),
-        ("", 13),
-        ("new version", 18),
-        ("stable", 20),
-        ("evidence of harm", 24),
+        ("Verdicts", 18),
+        ("", 12),
+        ("new version", 17),
+        ("stable", 18),
+        ("evidence of harm", 19),
     ):
-        table.add_column(column, width=width)
+        table.add_column(column, width=width, no_wrap=True)
+    if not analysis:
+        table.add_row("no requests yet" if scene.status.candidate else "nothing to judge")
     for metric in analysis:
         table.add_row(
             metric.name,
@@ -181,9 +219,25 @@ def _verdicts(analysis: list[MetricStatus]) -> Table:
             f"{metric.evidence:.3g} of {metric.threshold:.0f}",
         )
     # Always the same height: a picture that jumps cannot be read.
-    for _ in range(2 - len(analysis)):
-        table.add_row("–")
+    for _ in range(_rows(scene) - max(1, len(analysis))):
+        table.add_row("")
     return table
+
+
+def _legend(analysis: list[MetricStatus]) -> Text:
+    if not analysis:
+        return Text()
+    threshold = max(metric.threshold for metric in analysis)
+    words = f"Evidence of harm: 1 is none, at {threshold:.0f} the new version is taken back."
+    return Text(words, style="bright_black", no_wrap=True, overflow="ellipsis")
+
+
+def _rows(scene: Scene) -> int:
+    """How many verdicts there are when everything is watched."""
+    if scene.rollout is None:
+        return 1
+    groups = 1 + any(stage.audience is not None for stage in scene.stages)
+    return len(scene.rollout.spec.analysis.metrics) * groups
 
 
 def _users(scene: Scene) -> Text:

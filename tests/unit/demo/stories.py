@@ -70,5 +70,6 @@ def taken_back(name: str = "errors", **status: Any) -> AgentRollout:
         "metric": name,
         "message": "worse than stable",
         "at": at(9),
+        "stage": "1%",
     }
     return rollout(state="RolledBack", lastRollback=record, programmed="0%", **status)

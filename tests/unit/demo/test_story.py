@@ -38,6 +38,16 @@ def test_a_verdict_is_news_with_its_numbers_but_not_while_there_are_too_few() ->
     assert transitions(few, enough, NOW) == [Event(NOW, "errors: Pass, 1 of 80 against 1 of 200", Tone.GOOD)]
 
 
+def test_only_those_pass_whom_the_stage_is_about() -> None:
+    both = [metric("errors", "Pass"), metric("errors (audience)", "Pass")]
+    for state, name in ((staged(), "errors"), (staged(0, "internal"), "errors (audience)")):
+        verdicts = state.model_copy(update={"status": rollout(analysis=both).status})
+        seen = verdicts.model_copy(
+            update={"status": verdicts.status.model_copy(update={"stage": state.status.stage})}
+        )
+        assert texts(transitions(state, seen, NOW)) == [f"{name}: Pass, 0 of 80 against 1 of 200"]
+
+
 def test_a_failed_verdict_is_told_as_the_rollback_it_causes() -> None:
     failed = taken_back(analysis=[metric("errors", "Fail")])
     assert texts(transitions(staged(), failed, NOW)) == ["taken back on errors: worse than stable"]
@@ -89,6 +99,7 @@ ALL_STAGES = ["internal", "1%", "10%", "50%", "100%"]
 def test_acts_that_end_as_they_should_have_no_shortcomings() -> None:
     assert not shortcomings(GOOD, promoted(), Ending.PROMOTED, ALL_STAGES)
     assert not shortcomings(BAD, taken_back("errors"), Ending.TAKEN_BACK, ["internal"])
+    assert not shortcomings(BAD, taken_back("errors (audience)"), Ending.TAKEN_BACK, ["internal", "1%"])
     assert not shortcomings(SLOW, taken_back("latency"), Ending.TAKEN_BACK, ["internal"])
 
 

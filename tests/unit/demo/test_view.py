@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 from rich.console import Console, RenderableType
 
+from controller.api.rollout import AgentRollout
 from examples.demo import acts
 from examples.demo.acts import Act, Ending
 from examples.demo.events import Event, Tone
@@ -15,9 +16,9 @@ from examples.demo.result import ActResult, TakenBack
 from examples.demo.screen import PlainScreen, open_screen
 from examples.demo.story import Chapter
 from examples.demo.view import Scene, render, status_line
-from tests.unit.demo.stories import NOW, metric, staged
+from tests.unit.demo.stories import NOW, condition, metric, rollout, staged, taken_back
 
-GOOD, BAD, _ = acts.all_acts()
+GOOD, BAD, SLOW = acts.all_acts()
 RECENT = Recent(180.0, 3, 0.018, {"v1": 0.9, "v2": 0.1}, {"v2": 1.0})
 
 
@@ -61,6 +62,44 @@ def test_the_picture_keeps_within_the_terminal_and_keeps_its_height(width: int) 
     assert len(full.splitlines()) == len(bare.splitlines()) <= 30
 
 
+@pytest.mark.parametrize("width", [80, 100])
+def test_the_audience_has_verdicts_of_its_own_which_keep_the_height(width: int) -> None:
+    names = [f"{name}{whose}" for whose in ("", " (audience)") for name in ("errors", "latency")]
+    four = staged(analysis=[metric(name, "Pass") for name in names])
+    full, bare = (printed(render(scene(rollout=each)), width=width).splitlines() for each in (four, staged()))
+    assert len(full) == len(bare) <= 30
+    assert max(map(len, full)) <= width
+    if width == 100:
+        assert all(name in "\n".join(full) for name in names)
+
+
+def test_what_is_empty_says_why_and_evidence_is_explained() -> None:
+    assert "no requests yet" in printed(render(scene(rollout=staged())))
+    assert "nothing to judge" in printed(render(scene(rollout=rollout())))
+    assert "at 2000 the new version is taken back" in printed(render(scene()))
+
+
+def test_internal_users_are_acknowledged_when_the_split_is() -> None:
+    def row(state: AgentRollout) -> list[str]:
+        lines = printed(render(scene(rollout=state))).splitlines()
+        return next(line for line in lines if "internal users" in line).split()[3:5]
+
+    assert row(staged()) == ["100%", "100%"]
+    assert row(staged(conditions=[condition("Programmed", "False", "Pending")])) == ["100%", "–"]
+
+
+def test_a_rollback_is_shown_where_it_happened_and_in_full() -> None:
+    message = "worse than stable: candidate 9/43 (20.9%), baseline 7/151 (4.6%), e-value 2.1e+03 of 2000"
+    text = f"taken back on errors (audience): {message}"
+    chapter = Chapter(BAD, NOW, [Event(NOW + timedelta(seconds=9), text)])
+    picture = printed(render(scene(rollout=taken_back("errors (audience)"), chapter=chapter)))
+    assert "internal ✓" in picture
+    assert "1% ✗" in picture
+    assert text in " ".join(picture.replace("│", " ").split())
+    later = Chapter(BAD, NOW + timedelta(seconds=20))
+    assert "✗" not in printed(render(scene(rollout=taken_back(), chapter=later))), "that was another act"
+
+
 def test_there_is_a_picture_before_anything_happened() -> None:
     empty = Recent(0.0, 0, 0.0, {}, {})
     picture = printed(render(scene(chapter=Chapter(None, NOW), rollout=None, recent=empty)))
@@ -91,7 +130,7 @@ def result(act: Act, **changes: object) -> ActResult:
         "ending": act.ending,
         "problem": "",
         "events": (Event(NOW + timedelta(seconds=9), "taken back on errors", Tone.BAD),),
-        "met": VersionTotals(61, 12, 1, NOW + timedelta(seconds=9.2), NOW + timedelta(seconds=4)),
+        "met": VersionTotals(61, 12, 1, *(NOW + timedelta(seconds=second) for second in (9.2, 4, 3))),
         "requests": 2500,
         "failed": 20,
     }
@@ -100,21 +139,35 @@ def result(act: Act, **changes: object) -> ActResult:
 
 def test_the_report_tells_what_happened_when_and_what_users_met() -> None:
     back = TakenBack(*(NOW + timedelta(seconds=second) for second in (8.0, 9.0, 9.015)))
-    text = printed(*report([result(GOOD), result(BAD, taken_back=back)]))
+    text = printed(*report([result(GOOD), result(BAD, taken_back=back, metric="errors (audience)")]))
     lines = [" ".join(line.split()) for line in text.splitlines()]
     second = lines.index("Act 2 v3: a prompt that makes one answer in five fail")
 
     assert "sufficient evidence to weight 0 acknowledged by Envoy – 1.01 s" in lines
-    assert "of that, failed verdict to acknowledgement – 15 ms" in lines
-    assert "user requests that met the new version 61 61" in lines
+    assert "verdict to acknowledgement – 15 ms" in lines
+    assert "was promoted taken back on errors" in lines
+    met = lines.index("requests that met the new version 61 61")
+    assert lines[met + 1 : met + 3] == ["failed 12 12", "slower than stable's P95 1 1"]
     assert lines[second + 4 : second + 10] == [
-        "+4.0 s a user meets the first failed or slow answer of v3",
+        "+4.0 s a user meets the first failed answer of v3",
         "+8.0 s the samples stored in Prometheus suffice to decide",
         "+9.0 s taken back on errors",
         "+9.0 s Envoy acknowledges weight 0 for v3",
         "+9.2 s the last answer of v3 reaches a user",
         "",
     ]
+
+
+def test_a_version_that_is_slow_is_met_by_its_first_slow_answer() -> None:
+    back = TakenBack(*(NOW + timedelta(seconds=second) for second in (8.0, 9.0, 9.015)))
+    text = printed(*report([result(SLOW, taken_back=back, metric="latency")]))
+    assert "+3.0 s   a user meets the first slow answer of v4" in text
+
+
+def test_what_was_seen_first_is_told_first_whatever_clocks_say() -> None:
+    seen = [Event(NOW + timedelta(seconds=1.02), "accepted"), Event(NOW + timedelta(seconds=1.01), "stage")]
+    text = printed(*report([result(GOOD, events=tuple(seen))]))
+    assert text.index("accepted") < text.index("stage")
 
 
 def test_an_act_without_end_is_reported_as_such() -> None:
