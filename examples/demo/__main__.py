@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 
 from devkit.errors import DevkitError
+from devkit.toolchain import ALWAYS_NEEDED, Toolchain
 from examples.demo.acts import all_acts
 from examples.demo.errors import DemoError
 from examples.demo.keep import how_to_look
@@ -30,6 +31,7 @@ from examples.demo.watch import RolloutWatch
 from examples.demo.world import World, kept_on_failure, open_world
 
 _LOG_WIDTH = 100
+_STOPPED = "Stopped; everything is removed."
 
 
 def main(
@@ -44,13 +46,16 @@ def main(
         console.width = _LOG_WIDTH
     directory = Path(tempfile.mkdtemp(prefix="agentrollout-demo-"))
     try:
+        Toolchain(console=console).ensure(*ALWAYS_NEEDED)
         with kept_on_failure(directory), open_world(directory, console.print) as world:
             asyncio.run(_play(world, console, rate, keep=keep))
+        if keep:
+            console.print(_STOPPED)
     except (DemoError, DevkitError) as error:
         console.print(f"{error}\nThe logs are in {directory}.", style="red", markup=False, soft_wrap=True)
         sys.exit(1)
     except KeyboardInterrupt:
-        console.print("Stopped; everything is removed.")
+        console.print(_STOPPED)
         sys.exit(130)
 
 
@@ -78,7 +83,7 @@ async def _play_all(
     for part in report(results):
         console.print(part)
     if keep:
-        console.print(how_to_look(world), markup=False, highlight=False, soft_wrap=True)
+        console.print(how_to_look(world, _serving(story)), markup=False, highlight=False, soft_wrap=True)
         await _until_stopped()
     for task in running:
         task.cancel()
@@ -114,6 +119,11 @@ async def _draw(screen: Screen, story: Story, observations: Observations) -> Non
     while True:
         screen.scene(scene)
         await asyncio.sleep(PICTURE_SECONDS)
+
+
+def _serving(story: Story) -> str:
+    stable = story.rollout.status.stable if story.rollout else None
+    return stable.artifact_id if stable else ""
 
 
 async def _until_stopped() -> None:

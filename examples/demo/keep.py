@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
+
 from devkit.toolchain import Toolchain
 from examples.demo.world import World
 
 
-def how_to_look(world: World) -> str:
-    """Commands and addresses, ready to be pasted."""
-    kubectl = Toolchain().find("kubectl")
+def how_to_look(world: World, artifact_id: str) -> str:
+    """Commands and addresses, ready to be pasted; ``artifact_id`` is what serves now."""
+    alias = "" if shutil.which("kubectl") else f"\n  alias kubectl={Toolchain().find('kubectl')}"
     version = next(iter(world.agents))
     return f"""
 The demo goes on: users keep talking to the agent. In another terminal:
 
-  export KUBECONFIG={world.cluster.kubeconfig}
-  alias kubectl={kubectl}
+  export KUBECONFIG={world.cluster.kubeconfig}{alias}
   kubectl -n {world.namespace} get aro,arev
   kubectl -n {world.namespace} describe aro {world.name}
 
@@ -31,6 +32,8 @@ Ask as a user, and see in x-agent-version who answers:
 
   Prometheus   {world.prometheus.url}
   Operator     {world.operator_url}/metrics
+               {world.operator_url}/readyz
+               {world.operator_url}/artifacts/{artifact_id}
   Envoy admin  {world.envoy.admin_url}
   Logs         {world.directory}
 

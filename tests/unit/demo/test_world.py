@@ -60,11 +60,20 @@ def test_a_part_that_ended_is_named_with_the_end_of_its_log(world: World) -> Non
 
 
 def test_a_kept_demo_says_how_to_look_at_it(world: World, tmp_path: Path) -> None:
-    text = how_to_look(world)
-    for words in (f"export KUBECONFIG={tmp_path}/admin.kubeconfig", "http://127.0.0.1:1", "http://127.0.0.1:2/metrics",
+    text = how_to_look(world, "sha256:2")
+    for words in (f"export KUBECONFIG={tmp_path}/admin.kubeconfig", "http://127.0.0.1:1", "http://127.0.0.1:2/metrics", ":2/readyz", ":2/artifacts/sha256:2",
                   "http://127.0.0.1:3", "host: support.example.com", "-n shop get aro", "Ctrl-C"):  # fmt: skip
         assert words in text
     assert max(map(len, text.replace(str(tmp_path), "/tmp/agentrollout-demo-12345678").splitlines())) <= 100
+
+
+@pytest.mark.parametrize("installed", [None, "/usr/bin/kubectl"])
+def test_an_alias_is_given_to_those_who_have_no_kubectl(
+    world: World, monkeypatch: pytest.MonkeyPatch, installed: str | None
+) -> None:
+    monkeypatch.setattr("examples.demo.keep.shutil.which", lambda _: installed)
+    monkeypatch.setattr("examples.demo.keep.Toolchain", lambda: Mock(find=lambda name: Path("/built") / name))
+    assert ("alias kubectl=/built/kubectl" in how_to_look(world, "")) is (installed is None)
 
 
 @pytest.mark.parametrize(
