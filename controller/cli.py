@@ -39,6 +39,14 @@ def _url(text: str) -> str:
     return text
 
 
+def _hosts(values: list[str] | None) -> list[str] | None:
+    for value in values or ():
+        if not value or "/" in value or (value.count(":") == 1):
+            bare = value.rpartition("://")[2].partition("/")[0].partition(":")[0]
+            raise typer.BadParameter(f"{value!r} is not a host: write {bare or 'agents.internal'}")
+    return values
+
+
 @app.callback()
 def _root() -> None:
     """Keep subcommands even while there are few."""
@@ -98,6 +106,7 @@ def operator(  # noqa: PLR0913, PLR0917  each is a flag of its own
         list[str] | None,
         typer.Option(
             envvar="AGENTROLLOUT_ALLOWED_URL_HOSTS",
+            callback=_hosts,
             help="A host that code.url may name; repeat it (in the environment: separated by spaces). None: URL backends are off.",
         ),
     ] = None,

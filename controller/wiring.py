@@ -30,6 +30,7 @@ from controller.reconcilers.traffic import BY_HOST, BY_OWNER, TrafficPublisher
 from controller.runtime.client import ResourceClient
 from controller.runtime.clock import SystemClock
 from controller.runtime.controller import Controller
+from controller.runtime.errors import NotFound
 from controller.runtime.informer import Informer
 from controller.runtime.manager import Manager
 from controller.runtime.metrics import RuntimeMetrics
@@ -41,7 +42,7 @@ from controller.web import HttpServer, create_app
 
 FIELD_MANAGER = "agentrollout"
 BY_ARTIFACT = "artifact"
-WORKERS = 8
+WORKERS = 64
 
 _log = structlog.get_logger(__name__)
 
@@ -174,5 +175,8 @@ async def _read_artifact(
     kept = revisions.by_index(BY_ARTIFACT, artifact)
     if not kept:
         return None
-    found: dict[str, Any] = (await client.get(kept[0].key))["spec"]["agent"]
+    try:
+        found: dict[str, Any] = (await client.get(kept[0].key))["spec"]["agent"]
+    except NotFound:
+        return None
     return found

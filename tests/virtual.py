@@ -82,6 +82,7 @@ class VirtualRollout:
     scrape: timedelta = timedelta(seconds=5)
     internal: float = 0.0
     behaviour: dict[str, Behaviour] = field(default_factory=dict)
+    audience_behaviour: dict[str, Behaviour] = field(default_factory=dict)
     seed: int = 1
     now: datetime = START
     revisions: dict[str, Revision] = field(default_factory=dict)
@@ -129,7 +130,7 @@ class VirtualRollout:
             programmed=Programmed(self.served, self.acknowledged_at, self.instances),
             latch=self.latch,
         )
-        due = evaluation_due(self.rollout.status, snapshot.stages, snapshot.analysis.interval)
+        due = evaluation_due(self.rollout.status, snapshot.stages, snapshot.analysis.interval, self.now)
         if due is None or due > self.now:
             return snapshot
         return replace(snapshot, samples=self.read())
@@ -137,8 +138,10 @@ class VirtualRollout:
     def read(self) -> Samples:
         """What the metric source answers now."""
         if self.blind:
-            return Samples(problem=self.blind)
-        return Samples(tuple(Series(dict(labels), tuple(taken)) for labels, taken in self.samples.items()))
+            return Samples(self.now, problem=self.blind)
+        return Samples(
+            self.now, tuple(Series(dict(labels), tuple(taken)) for labels, taken in self.samples.items())
+        )
 
     def step(self) -> Plan:
         """Plan once and store what it says; traffic does not follow yet."""
@@ -200,6 +203,8 @@ class VirtualRollout:
         """A revision answers this many requests as it behaves."""
         backend = self.revisions[revision].backend
         behaviour = self.behaviour.get(backend.host, Behaviour())
+        if audience:
+            behaviour = self.audience_behaviour.get(backend.host, behaviour)
         failed = self._binomial(requests, behaviour.errors)
         slow = self._binomial(requests, behaviour.slow)
         fast = self._binomial(requests - slow, behaviour.fast)

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 from prometheus_api_client import PrometheusConnect
@@ -35,6 +36,9 @@ class PrometheusSource:
             concurrency: How many queries may run at once.
         """
         self.url = url.rstrip("/")
+        # What is said about the server ends in status and logs, where credentials have no place.
+        parts = urlsplit(self.url)
+        self._name = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
         self._deadline = deadline_seconds
         self._client = PrometheusConnect(url=self.url, method="POST", retry=Retry(total=0))
         self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="prometheus")
@@ -52,19 +56,19 @@ class PrometheusSource:
             return tuple(_series(one) for one in answer)
         except TimeoutError as error:
             raise MetricSourceError(
-                f"Prometheus at {self.url} did not answer within {self._deadline:g} s"
+                f"Prometheus at {self._name} did not answer within {self._deadline:g} s"
             ) from error
         except requests.Timeout as error:
             raise MetricSourceError(
-                f"Prometheus at {self.url} did not answer within {self._deadline:g} s"
+                f"Prometheus at {self._name} did not answer within {self._deadline:g} s"
             ) from error
         except requests.ConnectionError as error:
-            raise MetricSourceError(f"Prometheus at {self.url} cannot be reached") from error
+            raise MetricSourceError(f"Prometheus at {self._name} cannot be reached") from error
         except PrometheusApiClientException as error:
-            raise MetricSourceError(f"Prometheus at {self.url} answered {_first_line(error)}") from error
+            raise MetricSourceError(f"Prometheus at {self._name} answered {_first_line(error)}") from error
         except (requests.RequestException, LookupError, TypeError, ValueError) as error:
             raise MetricSourceError(
-                f"Prometheus at {self.url} gave no usable answer: {_first_line(error)}"
+                f"Prometheus at {self._name} gave no usable answer: {_first_line(error)}"
             ) from error
 
     async def close(self) -> None:

@@ -109,6 +109,10 @@ class RolloutSpec(Model):
                     f"({_IS_GENERAL.format(_LAST)} && {_NUMBER.format(_LAST)} == 100.0)",
                     "the last stage must have weight 100% and no audience",
                 ),
+                rule(
+                    "self.filter(s, has(s.audience)).size() <= 1",
+                    "only one stage may have an audience in this version: put all its values into that stage",
+                ),
             ]
         },
     )

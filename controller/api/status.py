@@ -75,7 +75,10 @@ class MetricStatus(Model):
     candidate: Counts = Field(default_factory=Counts, description="The candidate's events in this stage.")
     baseline: Counts = Field(default_factory=Counts, description="Stable's events in the same time.")
     evidence: float = Field(default=1.0, description="E-value of the harm test.")
-    threshold: float = Field(default=0.0, description="The e-value at which this metric fails.")
+    threshold: float = Field(
+        default=0.0,
+        description="The e-value that alone is enough to fail; less can suffice together with the other metrics.",
+    )
     message: str = Field(default="", description="The numbers behind the verdict, in a sentence.")
 
 

@@ -6,22 +6,22 @@ an interval is counted once or, if that write is lost, not at all.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from controller.api.delivery import Analysis
+from controller.api.delivery import Analysis, MetricName
 from controller.api.reasons import Verdict
 from controller.api.status import Counts, Evidence, MetricEvidence, MetricStatus, RolloutStatus
 from controller.core.counts import Scrapes, Span, UnusableSamplesError
 from controller.core.snapshot import Samples, Snapshot
-from controller.core.stages import Arms, arms
+from controller.core.stages import Comparison, comparisons, table_of, watches
 from controller.core.statistics import (
     ODDS_RATIOS,
     HarmTest,
     Interval,
-    log_e_value,
+    UnknownStateError,
     log_e_value_against_reference,
+    log_e_values,
     tolerated_rate,
 )
 from controller.core.tally import Catalogue, Tally
@@ -56,47 +56,69 @@ class Reading:
     scrapes: Scrapes
     until: float
 
+    def counts(
+        self, metric: MetricName, comparison: Comparison, edges: list[float], span: Span
+    ) -> tuple[list[Counts], list[Counts] | None]:
+        """Candidate and baseline, one pair of counts for each test of the metric."""
+        candidate = self.tally.counts(metric, comparison.candidate, edges, span, self.scrapes)
+        if comparison.baseline is None:
+            return candidate, None
+        return candidate, self.tally.counts(metric, comparison.baseline, edges, span, self.scrapes)
+
 
 def assess(snapshot: Snapshot, catalogue: Catalogue, now: datetime) -> RolloutStatus:
     """The status with this evaluation's evidence in it; unchanged when there is nothing to evaluate."""
-    status, samples = snapshot.rollout.status, snapshot.samples
-    compared = arms(status, snapshot.stages)
+    status, samples = with_clock_started(snapshot), snapshot.samples
     if samples is None:
         return status
     before = status.evidence or Evidence()
-    if compared is None or status.stage is None or status.stage.programmed_at is None:
+    if status.stage is None or snapshot.rollout.status.stage is None or status.stage.programmed_at is None:
         # Whatever the rules make of these samples, the next ones are read an interval later.
         return status.model_copy(update={"evidence": before.model_copy(update={"evaluated_at": now})})
     try:
-        reading = read(snapshot.rollout.metadata.key, samples, catalogue, now)
-        evidence, findings = _count(snapshot, before, compared, reading)
-    except (BlindError, UnusableSamplesError) as error:
+        reading = read(snapshot.rollout.metadata.key, samples, catalogue)
+        evidence, findings = _count(snapshot, status, before, reading)
+    except (BlindError, UnusableSamplesError, UnknownStateError) as error:
         return blind(status, str(error), snapshot.analysis, now)
-    analysis = judge(findings, snapshot.analysis.false_rollback_rate / PPM)
+    watched = len(snapshot.analysis.metrics) * watches(snapshot.stages)
+    analysis = judge(findings, snapshot.analysis.false_rollback_rate / PPM, watched)
+    requests = max((finding.candidate.total for finding in findings if finding.own), default=0)
     return status.model_copy(
         update={
             "evidence": evidence.model_copy(update={"evaluated_at": now, "problem": ""}),
             "analysis": analysis,
             "verdict": worst(analysis),
-            "stage": status.stage.model_copy(update={"requests": max(f.candidate.total for f in findings)}),
+            "stage": status.stage.model_copy(update={"requests": requests}),
         }
     )
 
 
+def with_clock_started(snapshot: Snapshot) -> RolloutStatus:
+    """The status, in which a stage begins to count as soon as its split is acknowledged.
+
+    This comes before all rules: a candidate that is served must be watched, whatever else keeps the plan busy.
+    """
+    status, programmed = snapshot.rollout.status, snapshot.programmed
+    stage = status.stage
+    wanted = table_of(snapshot.rollout, status, snapshot.revisions)
+    is_programmed = programmed.instances > 0 and wanted is not None and programmed.table == wanted
+    if stage is None or stage.programmed_at is not None or not is_programmed:
+        return status
+    at = max(programmed.acknowledged_at or stage.entered_at, stage.entered_at)
+    return status.model_copy(update={"stage": stage.model_copy(update={"programmed_at": at})})
+
+
 def blind(status: RolloutStatus, problem: str, analysis: Analysis, now: datetime) -> RolloutStatus:
     """The status when nothing could be read: every verdict is Error, and every count and e-value stays."""
-    known = {metric.name: metric for metric in status.analysis}
-    metrics = [
-        (known.get(metric.name) or MetricStatus(name=metric.name, verdict=Verdict.ERROR)).model_copy(
-            update={"verdict": Verdict.ERROR, "message": problem}
-        )
-        for metric in analysis.metrics
+    known = status.analysis or [
+        MetricStatus(name=metric.name, verdict=Verdict.ERROR) for metric in analysis.metrics
     ]
+    metrics = [metric.model_copy(update={"verdict": Verdict.ERROR, "message": problem}) for metric in known]
     evidence = (status.evidence or Evidence()).model_copy(update={"evaluated_at": now, "problem": problem})
     return status.model_copy(update={"evidence": evidence, "analysis": metrics, "verdict": Verdict.ERROR})
 
 
-def read(key: str, samples: Samples, catalogue: Catalogue, now: datetime) -> Reading:
+def read(key: str, samples: Samples, catalogue: Catalogue) -> Reading:
     """Check that samples are there and fresh.
 
     Raises:
@@ -110,51 +132,53 @@ def read(key: str, samples: Samples, catalogue: Catalogue, now: datetime) -> Rea
     gap = scrapes.gap_seconds
     if gap is None:
         raise BlindError("Prometheus has scraped the routers only once so far")
-    until = scrapes.common_end(now.timestamp() - STALE_GAPS * gap - SCRAPE_GRACE_SECONDS)
+    until = scrapes.common_end(samples.at.timestamp() - STALE_GAPS * gap - SCRAPE_GRACE_SECONDS)
     if until is None:
         newest = max(times[-1] for times in scrapes.times.values())
         raise BlindError(
-            f"the newest sample in Prometheus is {now.timestamp() - newest:.0f} s old, "
+            f"the newest sample in Prometheus is {samples.at.timestamp() - newest:.0f} s old, "
             f"but routers are scraped every {gap:.0f} s"
         )
     return Reading(Tally(key, samples.series, catalogue), scrapes, until)
 
 
 def _count(
-    snapshot: Snapshot, before: Evidence, compared: Arms, reading: Reading
+    snapshot: Snapshot, status: RolloutStatus, before: Evidence, reading: Reading
 ) -> tuple[Evidence, list[Finding]]:
-    status = snapshot.rollout.status
     assert status.stage is not None  # noqa: S101  the caller looked
     assert status.stage.programmed_at is not None  # noqa: S101  likewise
     counted = before.counted_until.timestamp() if before.counted_until else 0.0
     span = Span(counted, max(reading.until, counted), status.stage.programmed_at.timestamp())
     known = {metric.name: metric for metric in before.metrics}
     shown = {metric.name: metric for metric in status.analysis}
-    evidences, findings = [], []
-    for metric in snapshot.analysis.metrics:
-        state = known.get(metric.name) or MetricEvidence(name=metric.name)
-        candidate = reading.tally.counts(metric.name, compared.candidate, state.edges, span, reading.scrapes)
-        baseline = (
-            reading.tally.counts(metric.name, compared.baseline, state.edges, span, reading.scrapes)
-            if compared.baseline
-            else None
-        )
-        if span.until > counted:
-            state = _updated(state, candidate, baseline, snapshot.analysis.clustering)
-        evidences.append(state)
-        so_far = shown.get(metric.name) or MetricStatus(name=metric.name, verdict=Verdict.INSUFFICIENT)
-        findings.append(
-            Finding(
-                name=metric.name,
-                candidate=_sum(so_far.candidate, candidate[-1]),
-                baseline=_sum(so_far.baseline, baseline[-1]) if baseline else _last_reference(state),
-                e_value=_mean_e_value(state),
-                compared=baseline is not None,
-                min_requests=snapshot.stages[status.stage.index].min_requests,
+    findings = []
+    for comparison in comparisons(status, snapshot.stages):
+        for metric in snapshot.analysis.metrics:
+            name = watch_name(metric.name, comparison)
+            edges = known[metric.name].edges if metric.name in known else []
+            state = known.get(name) or MetricEvidence(name=name)
+            candidate, baseline = reading.counts(metric.name, comparison, edges, span)
+            if span.until > counted:
+                state = known[name] = _updated(state, candidate, baseline, snapshot.analysis.clustering)
+            so_far = shown.get(name) or MetricStatus(name=name, verdict=Verdict.INSUFFICIENT)
+            findings.append(
+                Finding(
+                    name=name,
+                    candidate=_sum(so_far.candidate, candidate[-1]),
+                    baseline=_sum(so_far.baseline, baseline[-1]) if baseline else _last_reference(state),
+                    e_value=_mean_e_value(state),
+                    compared=baseline is not None,
+                    own=comparison.own,
+                    min_requests=snapshot.stages[status.stage.index].min_requests,
+                )
             )
-        )
     end = datetime.fromtimestamp(span.until, UTC)
-    return before.model_copy(update={"counted_until": end, "metrics": evidences}), findings
+    return before.model_copy(update={"counted_until": end, "metrics": list(known.values())}), findings
+
+
+def watch_name(metric: MetricName, comparison: Comparison) -> str:
+    """The metric, and of whose requests: ``errors`` is everyone's, ``errors (audience)`` the audience's."""
+    return f"{metric} (audience)" if comparison.candidate.audience else str(metric)
 
 
 def _updated(
@@ -181,21 +205,15 @@ def _updated(
 
 
 def _against_baseline(candidate: Counts, baseline: Counts) -> tuple[float, ...]:
-    interval = Interval(candidate.bad, candidate.total, baseline.bad, baseline.total)
-    return _each_ratio(lambda ratio: log_e_value(interval, ratio))
+    return log_e_values(Interval(candidate.bad, candidate.total, baseline.bad, baseline.total))
 
 
 def _against_reference(candidate: Counts, reference: Counts) -> tuple[float, ...]:
-    if reference.total == 0:
-        return _NO_EVIDENCE
     tolerated = tolerated_rate(reference.bad, reference.total)
-    return _each_ratio(
-        lambda ratio: log_e_value_against_reference(candidate.bad, candidate.total, ratio, tolerated)
+    return tuple(
+        log_e_value_against_reference(candidate.bad, candidate.total, ratio, tolerated)
+        for ratio in ODDS_RATIOS
     )
-
-
-def _each_ratio(log_e: Callable[[float], float]) -> tuple[float, ...]:
-    return tuple(log_e(ratio) for ratio in ODDS_RATIOS)
 
 
 def _mean_e_value(state: MetricEvidence) -> float:

@@ -57,6 +57,8 @@ def _programmed(view: View, status: RolloutStatus) -> Report:
     if programmed.instances == 0:
         return Report("False", Reason.ROUTER_UNAVAILABLE, "no router instance is connected")
     wanted = table_of(view.snapshot.rollout, status, view.snapshot.revisions)
+    if status.stable is None:
+        return Report("False", Reason.PENDING, "there is nothing to serve: no version was accepted yet")
     if wanted is not None and programmed.table == wanted:
         instances = "instance" if programmed.instances == 1 else "instances"
         return Report(

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
 
-Instance = tuple[str, str]
-"""``(job, instance)`` of a scraped process."""
+Process = frozenset[tuple[str, str]]
+"""All labels of a process' liveness series but the name; every series of the process has them too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +30,9 @@ class Series:
     samples: tuple[tuple[float, float], ...]
 
     @property
-    def instance(self) -> Instance:
-        """The scraped process."""
-        return self.labels.get("job", ""), self.labels.get("instance", "")
+    def identity(self) -> Process:
+        """All labels but the name."""
+        return frozenset((name, value) for name, value in self.labels.items() if name != "__name__")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,18 +43,12 @@ class Scrapes:
         times: Scrape instants by process in unix seconds, oldest first.
     """
 
-    times: Mapping[Instance, tuple[float, ...]]
+    times: Mapping[Process, tuple[float, ...]]
 
     @classmethod
     def of(cls, liveness: Iterable[Series]) -> Scrapes:
         """Scrape times from the liveness series of every process."""
-        return cls(
-            {
-                series.instance: tuple(time for time, _ in series.samples)
-                for series in liveness
-                if series.samples
-            }
-        )
+        return cls({one.identity: tuple(time for time, _ in one.samples) for one in liveness if one.samples})
 
     @property
     def gap_seconds(self) -> float | None:
@@ -71,9 +65,14 @@ class Scrapes:
         living = [time for time in newest if time >= not_older_than]
         return min(living) if living else None
 
-    def before(self, instance: Instance, time: float) -> float | None:
-        """The last scrape of the process before ``time``."""
-        return max((t for t in self.times.get(instance, ()) if t < time), default=None)
+    def before(self, series: Series, time: float) -> float | None:
+        """The last scrape of the series' process before ``time``; None if it was not scraped before.
+
+        Of several that would fit, as after a relabelling that added a label, the one with the most labels is meant.
+        """
+        identity = series.identity
+        process = max((each for each in self.times if each <= identity), key=len, default=frozenset())
+        return max((t for t in self.times.get(process, ()) if t < time), default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +102,10 @@ def increment(series: Series, span: Span, scrapes: Scrapes) -> int:
     """
     usable = [(time, value) for time, value in series.samples if math.isfinite(value) and value >= 0]
     if series.samples and (not usable or usable[-1] != series.samples[-1]):
-        raise UnusableSamplesError(
-            f"{series.labels.get('__name__')} of {series.instance[1]} is {series.samples[-1][1]}"
-        )
+        name, instance = series.labels.get("__name__"), series.labels.get("instance")
+        raise UnusableSamplesError(f"{name} of {instance} is {series.samples[-1][1]}")
     if usable:
-        born_after = scrapes.before(series.instance, usable[0][0])
+        born_after = scrapes.before(series, usable[0][0])
         if born_after is not None:
             usable.insert(0, (born_after, 0.0))
     return sum(

@@ -77,6 +77,11 @@ class View:
         return revision_name(self.snapshot.rollout.metadata.name, self.wanted)
 
     @property
+    def is_wanted_revision_missing(self) -> bool:
+        """Whether the wanted artifact's AgentRevision is not there."""
+        return all(revision.name != self.wanted_revision for revision in self.snapshot.revisions)
+
+    @property
     def candidate(self) -> CandidateRef:
         """The candidate; only for rules that stand behind those that handle its absence."""
         assert self.status.candidate is not None  # noqa: S101  the order of the chain guarantees it

@@ -98,5 +98,5 @@ def _is_cut(snapshot: Snapshot, status: RolloutStatus) -> bool:
 
 def _next_evaluation(snapshot: Snapshot, status: RolloutStatus, now: datetime) -> timedelta | None:
     after = replace(snapshot, rollout=snapshot.rollout.model_copy(update={"status": status}))
-    due = evaluation_due(status, after.stages, after.analysis.interval)
+    due = evaluation_due(status, after.stages, after.analysis.interval, now)
     return max(due - now, timedelta(0)) if due else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from controller.api.delivery import Analysis, Stage
 from controller.api.reasons import Reason
@@ -41,10 +42,12 @@ class Samples:
     """The answer of the metric source at one evaluation.
 
     Attributes:
+        at: When it was asked, the end of the samples' window.
         series: Raw samples of every counter that the metrics read, and of the liveness series.
         problem: Why there is no usable answer; empty if there is.
     """
 
+    at: datetime
     series: tuple[Series, ...] = ()
     problem: str = ""
 

@@ -25,11 +25,18 @@ class Arm:
 
 
 @dataclass(frozen=True, slots=True)
-class Arms:
-    """Who is compared with whom; no baseline when everyone is on the candidate."""
+class Comparison:
+    """The candidate beside stable, for one group of users that the candidate serves.
+
+    Attributes:
+        candidate: The candidate's side.
+        baseline: Stable's side; None when every user is on the candidate.
+        own: Whether the current stage is about these users; the others were won in earlier stages and stay watched.
+    """
 
     candidate: Arm
     baseline: Arm | None
+    own: bool
 
 
 def title(stage: Stage) -> str:
@@ -52,17 +59,31 @@ def audience_splits(stages: list[Stage], index: int) -> tuple[AudienceSplit, ...
     )
 
 
-def arms(status: RolloutStatus, stages: list[Stage]) -> Arms | None:
-    """Who is compared in the current stage; None before the first."""
+def comparisons(status: RolloutStatus, stages: list[Stage]) -> tuple[Comparison, ...]:
+    """Everyone whom the candidate serves, with whom to compare them; empty before the first stage.
+
+    An audience that is wholly on the candidate is compared with stable's other users.
+    """
     if not (status.stable and status.candidate and status.stage):
-        return None
-    stage = stages[status.stage.index]
-    audience, everyone = stage.audience is not None, stage.weight_ppm == WHOLE_PPM
-    baseline = Arm(status.stable.revision, audience=audience and not everyone)
-    return Arms(
-        candidate=Arm(status.candidate.revision, audience),
-        baseline=None if everyone and not audience else baseline,
-    )
+        return ()
+    index = status.stage.index
+    stable, candidate = status.stable.revision, status.candidate.revision
+    everyone = Arm(stable, audience=False)
+    weight, splits, found = general_weight_ppm(stages, index), audience_splits(stages, index), []
+    is_audience_stage = stages[index].audience is not None
+    rest = None if weight == WHOLE_PPM else everyone
+    if weight > 0:
+        found.append(Comparison(Arm(candidate, audience=False), rest, own=not is_audience_stage))
+    if splits:
+        within = all(split.weight_ppm < WHOLE_PPM for split in splits)
+        baseline = Arm(stable, audience=True) if within else rest
+        found.append(Comparison(Arm(candidate, audience=True), baseline, own=is_audience_stage))
+    return tuple(found)
+
+
+def watches(stages: list[Stage]) -> int:
+    """How many groups of users are compared in the course of a rollout: everyone, and its audience if there is one."""
+    return 1 + any(stage.audience is not None for stage in stages)
 
 
 def table_of(
@@ -95,12 +116,15 @@ def table_of(
     )
 
 
-def needs_edges(status: RolloutStatus) -> bool:
-    """Whether latency is analysed and its edges, which come from before the candidate's first request, are unknown."""
-    analysed = status.frozen is not None and any(
-        metric.name is MetricName.LATENCY for metric in status.frozen.analysis.metrics
-    )
-    return analysed and not (status.evidence and any(metric.edges for metric in status.evidence.metrics))
+def needs_past(status: RolloutStatus, stages: list[Stage]) -> bool:
+    """Whether stable's past is to be read before the candidate's first request, and was not yet.
+
+    It gives latency its edges, and a reference to rollouts that go from nobody to everybody at once.
+    """
+    if status.frozen is None or (status.evidence and status.evidence.metrics):
+        return False
+    analysed = any(metric.name is MetricName.LATENCY for metric in status.frozen.analysis.metrics)
+    return analysed or all(stage.weight_ppm == WHOLE_PPM for stage in stages if stage.audience is None)
 
 
 def stage_end(stage: StageStatus, stages: list[Stage]) -> datetime:
@@ -108,19 +132,22 @@ def stage_end(stage: StageStatus, stages: list[Stage]) -> datetime:
     return (stage.programmed_at or stage.entered_at) + stages[stage.index].min_duration
 
 
-def evaluation_due(status: RolloutStatus, stages: list[Stage], interval: timedelta) -> datetime | None:
+def evaluation_due(
+    status: RolloutStatus, stages: list[Stage], interval: timedelta, now: datetime
+) -> datetime | None:
     """When evidence is to be read next; None while no candidate waits for any.
 
-    Besides every interval it is read at the very end of a stage, so that a short stage does not wait for a tick.
+    Besides every interval it is read at the very end of a stage, so that a short stage does not wait for a tick. An
+    instant in the future (a clock was set back) counts as now.
     """
     if status.candidate is None:
         return None
-    evaluated = (status.evidence and status.evidence.evaluated_at) or LONG_AGO
+    evaluated = min((status.evidence and status.evidence.evaluated_at) or LONG_AGO, now)
     if status.stage is None:
         again = evaluated + interval if evaluated > LONG_AGO else LONG_AGO
-        return again if needs_edges(status) else None
+        return again if needs_past(status, stages) else None
     if status.stage.programmed_at is None:
         return None
-    last = max(evaluated, status.stage.programmed_at)
+    last = min(max(evaluated, status.stage.programmed_at), now)
     end = stage_end(status.stage, stages)
     return end if last < end < last + interval else last + interval

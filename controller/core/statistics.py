@@ -31,6 +31,10 @@ REFERENCE_TOLERANCE = 2.0
 """Odds ratio that is tolerated against a finished baseline: load and users are not those of its time any more."""
 
 
+class UnknownStateError(ValueError):
+    """A stored state that this version cannot go on with, written by another version or by hand."""
+
+
 @dataclass(frozen=True, slots=True)
 class Interval:
     """Bad events and totals of candidate and baseline in one interval; all are counts."""
@@ -46,17 +50,29 @@ def log_e_value(interval: Interval, odds_ratio: float, tolerated: float = 1.0) -
 
     Golden: 5 of 100 against 10 of 1000 with ω = 2, ρ0 = 1 gives e = 8.733503205859948.
     """
+    return log_e_values(interval, (odds_ratio,), tolerated)[0]
+
+
+def log_e_values(
+    interval: Interval, odds_ratios: tuple[float, ...] = ODDS_RATIOS, tolerated: float = 1.0
+) -> tuple[float, ...]:
+    """``log_e_value`` for several odds ratios; the ways to draw the events are counted once for all."""
     bad = interval.candidate_bad + interval.baseline_bad
     low = max(0, bad - interval.baseline_total)
     high = min(bad, interval.candidate_total)
     if low >= high:
-        return 0.0
+        return (0.0,) * len(odds_ratios)
     x = np.arange(low, high + 1, dtype=float)
     log_ways = _log_choose(interval.candidate_total, x) + _log_choose(interval.baseline_total, bad - x)
     against = math.log(tolerated)
-    shift = math.log(odds_ratio) - against
-    log_norm = logsumexp(log_ways + x * (shift + against)) - logsumexp(log_ways + x * against)
-    return float(interval.candidate_bad * shift - log_norm)
+    log_null = logsumexp(log_ways + x * against)
+    return tuple(
+        float(
+            interval.candidate_bad * (math.log(ratio) - against)
+            - (logsumexp(log_ways + x * math.log(ratio)) - log_null)
+        )
+        for ratio in odds_ratios
+    )
 
 
 def log_e_value_against_reference(bad: int, total: int, odds_ratio: float, reference: float) -> float:
@@ -141,13 +157,17 @@ class HarmTest:
         """The state written by ``encode``.
 
         Raises:
-            ValueError: If the text is not such a state.
+            UnknownStateError: If the text is not such a state.
         """
         version, _, rest = text.partition(" ")
-        intervals, *values = rest.split()
+        intervals, *values = rest.split() or [""]
+        try:
+            state = cls(int(intervals), tuple(float(value) for value in values))
+        except ValueError as error:
+            raise UnknownStateError(f"status.evidence has the unknown state {text[:60]!r}") from error
         if version != "v1" or len(values) != len(ODDS_RATIOS):
-            raise ValueError(f"unknown evidence state {text!r}")
-        return cls(int(intervals), tuple(float(value) for value in values))
+            raise UnknownStateError(f"status.evidence has the unknown state {text[:60]!r}")
+        return state
 
 
 def _unstarted_weight(intervals: int) -> float:

@@ -97,9 +97,14 @@ def _counts(bad: int, total: int) -> Counts:
 
 
 def edges_above(histogram: dict[float, int], quantiles: Iterable[float]) -> list[float]:
-    """The finite histogram edge nearest above each quantile of a cumulative histogram, in milliseconds."""
+    """The finite histogram edge nearest above each quantile of a cumulative histogram, in milliseconds.
+
+    None of an empty histogram.
+    """
     total = histogram.get(math.inf, 0)
     finite = sorted(edge for edge in histogram if math.isfinite(edge))
+    if not finite:
+        return []
     return [
         next((edge for edge in finite if histogram[edge] >= quantile * total), finite[-1])
         for quantile in quantiles

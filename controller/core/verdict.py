@@ -7,6 +7,12 @@ from dataclasses import dataclass
 from controller.api.reasons import Verdict
 from controller.api.status import Counts, MetricStatus
 
+SUSPICION = 3.0
+"""An e-value from which on a stage does not pass: few requests cannot prove harm, and must not hide it either.
+
+A version that is no worse is at 3 or above with a probability of at most one third, and comes down again.
+"""
+
 _SEVERITY = (Verdict.FAIL, Verdict.ERROR, Verdict.INSUFFICIENT, Verdict.PASS)
 
 
@@ -20,7 +26,8 @@ class Finding:
         baseline: Cumulative counts of the stage, or of the last comparison when ``compared`` is False.
         e_value: E of the metric's harm test.
         compared: Whether stable served beside the candidate.
-        min_requests: How many requests the candidate must have had.
+        own: Whether the stage is about these users; what others show can fail the candidate, not hold it.
+        min_requests: How many requests the candidate must have had, if they are the stage's own.
     """
 
     name: str
@@ -28,6 +35,7 @@ class Finding:
     baseline: Counts
     e_value: float
     compared: bool
+    own: bool
     min_requests: int
 
 
@@ -37,17 +45,28 @@ def rate(counts: Counts) -> str:
     return f"{counts.bad}/{counts.total}{share}"
 
 
-def judge(findings: list[Finding], alpha: float) -> list[MetricStatus]:
-    """One verdict a metric, under one budget for them all.
+def judge(findings: list[Finding], alpha: float, watched: int) -> list[MetricStatus]:
+    """One verdict for each finding, under one budget for them all.
 
-    The metrics' e-values are averaged with equal weights fixed by the frozen list of metrics; their mean reaches
-    1/α with probability at most α for a version that is no worse, however the metrics depend on each other.
+    E-values are averaged with equal weights over everything that the rollout will ever watch, fixed by its frozen
+    metrics and stages; what is not watched yet stands at 1. The mean reaches 1/α with probability at most α for a
+    version that is no worse, however the metrics depend on each other.
+
+    Args:
+        findings: What is watched in this stage.
+        alpha: α, the chance to take back a good version.
+        watched: How many findings there are when everything is watched.
     """
-    combined = sum(finding.e_value for finding in findings) / len(findings)
+    combined = (sum(finding.e_value for finding in findings) + watched - len(findings)) / watched
     worst = max(findings, key=lambda finding: finding.e_value)
-    threshold = len(findings) / alpha
+    threshold = watched / alpha
     return [
-        _status(finding, failed=combined >= 1 / alpha and finding is worst, threshold=threshold)
+        _status(
+            finding,
+            # Others may have carried the mean over the bar together; the worst then stands for them.
+            failed=combined >= 1 / alpha and (finding is worst or finding.e_value >= threshold),
+            threshold=threshold,
+        )
         for finding in findings
     ]
 
@@ -60,11 +79,13 @@ def _status(finding: Finding, *, failed: bool, threshold: float) -> MetricStatus
     )
     if failed:
         verdict, message = Verdict.FAIL, f"worse than stable: {numbers}"
-    elif finding.candidate.total < finding.min_requests:
+    elif finding.own and finding.candidate.total < finding.min_requests:
         verdict = Verdict.INSUFFICIENT
         message = f"{finding.candidate.total} of {finding.min_requests} requests counted: {numbers}"
-    elif finding.compared and finding.baseline.total == 0:
+    elif finding.own and finding.baseline.total == 0:
         verdict, message = Verdict.INSUFFICIENT, f"stable had no requests to compare with: {numbers}"
+    elif finding.e_value >= SUSPICION:
+        verdict, message = Verdict.INSUFFICIENT, f"harm is suspected, more requests will tell: {numbers}"
     else:
         verdict, message = Verdict.PASS, f"no harm found: {numbers}"
     return MetricStatus(

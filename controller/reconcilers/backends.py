@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 
 from controller.api.reasons import Reason
 from controller.core.snapshot import Problem
 from controller.core.traffic import Backend
+
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_METADATA = frozenset({ipaddress.ip_address("fd00:ec2::254"), ipaddress.ip_address("100.100.100.200")})
+"""Metadata services that are not link-local: of AWS over IPv6, and of Alibaba Cloud."""
 
 
 def backend_problem(backend: Backend | None, allowed_hosts: frozenset[str]) -> Problem | None:
@@ -19,12 +24,12 @@ def backend_problem(backend: Backend | None, allowed_hosts: frozenset[str]) -> P
     if _is_link_local(backend.host):
         return Problem(
             Reason.BACKEND_NOT_ALLOWED,
-            f"spec.agent.code.url: {backend.host} is a link-local address, which is never allowed",
+            f"spec.agent.code.url: {backend.host} is a link-local or metadata address, which is never allowed",
         )
     if backend.host in allowed_hosts:
         return None
     way_out = (
-        "use one of " + ", ".join(sorted(allowed_hosts)) + " or have it added with --allowed-url-host"
+        f"allowed are {', '.join(sorted(allowed_hosts))}; the operator adds one with --allowed-url-host {backend.host}"
         if allowed_hosts
         else "URL backends are off; the operator opens them host by host with --allowed-url-host"
     )
@@ -34,9 +39,23 @@ def backend_problem(backend: Backend | None, allowed_hosts: frozenset[str]) -> P
 
 
 def _is_link_local(host: str) -> bool:
+    address = _address(host)
+    return address is not None and (address.is_link_local or address in _METADATA)
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The address that a host stands for, in whatever form the system would accept it (octal, hexadecimal, mapped)."""
     try:
-        address = ipaddress.ip_address(host)
+        address = ipaddress.ip_address(host.rstrip("."))
     except ValueError:
-        return False
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return (mapped or address).is_link_local
+        try:
+            return ipaddress.IPv4Address(socket.inet_aton(host.rstrip(".")))
+        except OSError:
+            return None
+    if isinstance(address, ipaddress.IPv6Address):
+        return address.ipv4_mapped or (_embedded(address) if address in _NAT64 else address)
+    return address
+
+
+def _embedded(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address:
+    return ipaddress.IPv4Address(address.packed[-4:])

@@ -10,7 +10,7 @@ import structlog
 from controller.adapters.ports import MetricSource, MetricSourceError, TrafficRouter
 from controller.api.reasons import Reason
 from controller.core.snapshot import Problem, Samples, Snapshot
-from controller.core.stages import Arm, arms, evaluation_due
+from controller.core.stages import Arm, comparisons, evaluation_due
 from controller.core.tally import Catalogue
 from controller.reconcilers.backends import backend_problem
 from controller.reconcilers.observed import ObservedRevision, ObservedRollout
@@ -22,7 +22,8 @@ _log = structlog.get_logger(__name__)
 BASELINE_LOOKBACK = timedelta(minutes=30)
 """How much of stable's past tells its latency."""
 
-_MIN_MARGIN, _MAX_MARGIN = timedelta(seconds=20), timedelta(seconds=120)
+MARGIN = timedelta(seconds=120)
+"""Further back than the interval: the scrape before its first one and the rhythm of scrapes must be seen."""
 
 
 class Gatherer:
@@ -46,11 +47,11 @@ class Gatherer:
         self._catalogue = catalogue
         self._allowed_hosts = allowed_hosts
 
-    async def snapshot(self, observed: ObservedRollout, now: datetime) -> Snapshot:
-        """The rollout as it is now; reads evidence only when an evaluation is due."""
+    def snapshot(self, observed: ObservedRollout) -> Snapshot:
+        """The rollout as it is now, without evidence."""
         rollout = self._publisher.owned(observed)
         key = rollout.metadata.key
-        snapshot = Snapshot(
+        return Snapshot(
             rollout=rollout,
             artifact_id=observed.artifact_id,
             wanted_backend=observed.backend,
@@ -59,7 +60,11 @@ class Gatherer:
             programmed=self._router.programmed(key),
             latch=self._publisher.latched(key),
         )
-        due = evaluation_due(rollout.status, snapshot.stages, snapshot.analysis.interval)
+
+    async def with_evidence(self, snapshot: Snapshot, now: datetime) -> Snapshot:
+        """The snapshot with the metric source's answer, if an evaluation is due."""
+        status = snapshot.rollout.status
+        due = evaluation_due(status, snapshot.stages, snapshot.analysis.interval, now)
         if due is None or due > now:
             return snapshot
         return replace(snapshot, samples=await self._samples(snapshot, now))
@@ -83,19 +88,17 @@ class Gatherer:
 
     async def _samples(self, snapshot: Snapshot, now: datetime) -> Samples:
         key, status = snapshot.rollout.metadata.key, snapshot.rollout.status
-        compared = arms(status, snapshot.stages)
-        names = self._catalogue.metric_names()
-        if compared is not None:
-            wanted = [arm for arm in (compared.candidate, compared.baseline) if arm]
-            window = now - _counting_from(snapshot, now) + _margin(snapshot.analysis.interval)
+        compared = comparisons(status, snapshot.stages)
+        if compared:
+            window = now - _counting_from(snapshot, now) + MARGIN
+            sides = {side for each in compared for side in (each.candidate, each.baseline) if side}
         else:
             assert status.stable is not None  # noqa: S101  evidence is only due once there is a candidate
-            wanted, window = [Arm(status.stable.revision, audience=False)], BASELINE_LOOKBACK
-            names = frozenset({self._catalogue.liveness, self._catalogue.latency.buckets})
-        values = [self._catalogue.value(key, arm.revision, arm.audience) for arm in wanted]
+            window, sides = BASELINE_LOOKBACK, {Arm(status.stable.revision, audience=False)}
+        values = [self._catalogue.value(key, side.revision, side.audience) for side in sides]
         try:
             series = await self._metrics.read(
-                names,
+                self._catalogue.metric_names(),
                 label=self._catalogue.label,
                 values=values,
                 window_seconds=window.total_seconds(),
@@ -103,8 +106,8 @@ class Gatherer:
             )
         except MetricSourceError as error:
             _log.warning("evidence_unreadable", problem=str(error))
-            return Samples(problem=str(error))
-        return Samples(series)
+            return Samples(now, problem=str(error))
+        return Samples(now, series)
 
 
 def _counting_from(snapshot: Snapshot, now: datetime) -> datetime:
@@ -113,8 +116,3 @@ def _counting_from(snapshot: Snapshot, now: datetime) -> datetime:
     programmed = status.stage.programmed_at if status.stage else None
     counted = status.evidence.counted_until if status.evidence else None
     return min(max(time for time in (programmed, counted, now - BASELINE_LOOKBACK) if time), now)
-
-
-def _margin(interval: timedelta) -> timedelta:
-    """Further back than the interval, so that the scrape before its first one and the scrape rhythm are seen."""
-    return min(max(8 * interval, _MIN_MARGIN), _MAX_MARGIN)

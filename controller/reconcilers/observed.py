@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from pydantic import ValidationError
+
 from controller.api import GROUP, VERSION
 from controller.api.agent import Agent
 from controller.api.reasons import Reason
@@ -19,6 +21,9 @@ from controller.runtime.resource import Resource
 
 ROLLOUTS = Resource(GROUP, VERSION, "agentrollouts", "AgentRollout")
 REVISIONS = Resource(GROUP, VERSION, "agentrevisions", "AgentRevision")
+
+_DECISIVE = frozenset({"stable", "candidate", "stage", "weight", "frozen", "evidence", "rolledBack"})
+"""The fields of status that are state; all others are reports."""
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -61,7 +66,7 @@ def observe_rollout(raw: dict[str, Any]) -> ObservedRollout:
     Raises:
         pydantic.ValidationError: If the object breaks its schema (stored before a rule existed, for example).
     """
-    rollout = AgentRollout.model_validate(raw)
+    rollout = _rollout(raw)
     agent = rollout.spec.agent
     slim = rollout.model_copy(
         update={"spec": rollout.spec.model_copy(update={"agent": agent.model_copy(update={"prompts": {}})})}
@@ -80,6 +85,8 @@ def observe_revision(raw: dict[str, Any]) -> ObservedRevision:
         ValueError: If its agent has no URL that can be used.
     """
     found = AgentRevision.model_validate(raw)
+    if artifact_id(found.spec.agent) != found.spec.artifact_id:
+        raise ValueError(f"{found.metadata.key} claims an artifact ID that is not the hash of its agent")
     created = found.metadata.creation_timestamp
     backend = _backend(found.spec.agent, found.spec.rollout, found.spec.artifact_id)
     return ObservedRevision(
@@ -89,6 +96,20 @@ def observe_revision(raw: dict[str, Any]) -> ObservedRevision:
             found.metadata.name, found.spec.artifact_id, backend, created.timestamp() if created else 0.0
         ),
     )
+
+
+def _rollout(raw: dict[str, Any]) -> AgentRollout:
+    """The rollout; of a status with unknown words only what decisions go on with.
+
+    A newer operator may have written a reason that this one does not know; that must not take the rollout off.
+    """
+    try:
+        return AgentRollout.model_validate(raw)
+    except ValidationError:
+        status = raw.get("status") or {}
+        return AgentRollout.model_validate(
+            {**raw, "status": {k: v for k, v in status.items() if k in _DECISIVE}}
+        )
 
 
 def _backend(agent: Agent, rollout: str, artifact: str) -> Backend:

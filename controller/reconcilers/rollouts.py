@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
 import structlog
 from structlog.contextvars import bound_contextvars
@@ -69,13 +70,12 @@ class RolloutReconciler:
             self._failing_since.pop(key, None)
             return Result()
         if observed.rollout.metadata.deletion_timestamp is not None:
-            return Result()
+            return Result()  # the publisher took its candidate off
         with bound_contextvars(rollout=key, **_delivery(observed.rollout)):
             # The instant of the question, not of the answer: a slow source must not stretch the interval.
             now, began = self.clock.now(), self.clock.monotonic()
-            snapshot = await self.gatherer.snapshot(observed, now)
+            snapshot, decided = await self._decide(observed, now)
             gathered = self.clock.monotonic()
-            decided = plan(snapshot, self.catalogue, now)
             try:
                 await self._apply(snapshot, decided, gathered)
             except ApiError as error:
@@ -86,6 +86,15 @@ class RolloutReconciler:
             return Result()
         took = self.clock.monotonic() - began
         return Result(max(decided.requeue_after.total_seconds() - took, 0.0))
+
+    async def _decide(self, observed: ObservedRollout, now: datetime) -> tuple[Snapshot, Plan]:
+        """What is to be done; a cut that needs no evidence does not wait for the metric source."""
+        snapshot = self.gatherer.snapshot(observed)
+        decided = plan(snapshot, self.catalogue, now)
+        if decided.cut:
+            return snapshot, decided
+        informed = await self.gatherer.with_evidence(snapshot, now)
+        return informed, decided if informed is snapshot else plan(informed, self.catalogue, now)
 
     def _keep_watching(self, snapshot: Snapshot, error: ApiError) -> None:
         """Look at a candidate every interval, however long the API server stays away.
@@ -163,9 +172,14 @@ class RolloutReconciler:
         if before == after:
             return
         metadata = snapshot.rollout.metadata
-        stored = await self.rollout_client.update_status(
-            metadata.key, after, resource_version=metadata.resource_version, uid=metadata.uid
-        )
+        try:
+            stored = await self.rollout_client.update_status(
+                metadata.key, after, resource_version=metadata.resource_version, uid=metadata.uid
+            )
+        except Conflict:
+            # Do not wait for the watch, which may be half open, to tell what has changed.
+            self.rollouts.put_if_newer(await self.rollout_client.get(metadata.key))
+            raise
         self.rollouts.put_if_newer(stored)
 
     async def _delete_revision(self, key: str) -> None:

@@ -14,7 +14,7 @@ from controller.api.rollout import AgentRollout
 from controller.core.snapshot import Latch
 from controller.core.stages import table_of
 from controller.core.traffic import TrafficTable
-from controller.reconcilers.observed import ObservedRevision, ObservedRollout
+from controller.reconcilers.observed import ObservedRevision, ObservedRollout, hosts_of
 from controller.runtime.store import Store
 
 BY_HOST = "host"
@@ -36,6 +36,7 @@ class TrafficPublisher:
         self._revisions = revisions
         self._latches: dict[str, Latch] = {}
         self._published: dict[str, TrafficTable] = {}
+        self._not_understood: dict[str, ObservedRollout] = {}
         self._listeners: list[Callable[[str], None]] = []
         rollouts.on_change(self._rollout_changed)
         revisions.on_change(self._revision_changed)
@@ -58,7 +59,8 @@ class TrafficPublisher:
 
     def owner_of(self, host: str) -> str | None:
         """Key of the oldest rollout that claims the host."""
-        claims = (observed.rollout.metadata for observed in self._rollouts.by_index(BY_HOST, host))
+        kept = (observed for observed in self._not_understood.values() if host in hosts_of(observed))
+        claims = (observed.rollout.metadata for observed in (*self._rollouts.by_index(BY_HOST, host), *kept))
         oldest = min(
             claims, key=lambda m: (m.creation_timestamp is None, m.creation_timestamp, m.key), default=None
         )
@@ -101,17 +103,21 @@ class TrafficPublisher:
             return None
         candidate, latch = rollout.status.candidate, self._latches.get(key)
         held = latch is not None and _concerns(latch, rollout)
-        return table.without_candidate() if candidate is None or held else table
+        going = rollout.metadata.deletion_timestamp is not None
+        return table.without_candidate() if candidate is None or held or going else table
 
     def _rollout_changed(self, key: str, old: ObservedRollout | None, new: ObservedRollout | None) -> None:
+        if new is None and self._rollouts.invalid(key) is not None:
+            # It is there, but cannot be understood: what it served goes on, and nobody takes its hosts.
+            if old is not None:
+                self._not_understood[key] = old
+            return
+        old = self._not_understood.pop(key, old)
         latch = self._latches.get(key)
-        candidate = new.rollout.status.candidate if new else None
-        if latch and (
-            candidate is None
-            or (candidate.artifact_id, candidate.attempt) != (latch.artifact_id, latch.attempt)
-        ):
+        if latch and not (new and _concerns(latch, new.rollout)):
             del self._latches[key]
         if new is None:
+            self._published.pop(key, None)
             self._router.remove(key)
         for affected in {key, *self._sharing_hosts(old, new)}:
             self._changed(affected)
@@ -130,12 +136,13 @@ class TrafficPublisher:
 
     def _sharing_hosts(self, old: ObservedRollout | None, new: ObservedRollout | None) -> set[str]:
         """Rollouts that may win or lose a host by this change."""
-        before = set(old.rollout.spec.traffic.envoy.hosts) if old else set()
-        after = set(new.rollout.spec.traffic.envoy.hosts) if new else set()
+        before = set(hosts_of(old)) if old else set()
+        after = set(hosts_of(new)) if new else set()
+        # Made anew under the same name it is younger, and may lose hosts that it keeps claiming.
+        same = old is not None and new is not None and old.rollout.metadata.uid == new.rollout.metadata.uid
+        hosts = before ^ after if same else before | after
         return {
-            other.rollout.metadata.key
-            for host in before ^ after
-            for other in self._rollouts.by_index(BY_HOST, host)
+            other.rollout.metadata.key for host in hosts for other in self._rollouts.by_index(BY_HOST, host)
         }
 
 

@@ -108,7 +108,7 @@ class Controller:
         try:
             result = await self._reconcile(key)
         except Conflict as conflict:
-            self._queue.add_rate_limited(key)
+            self._again(key, conflict)
             _log.debug("reconcile_conflict", error=str(conflict))
             return "requeue"
         except Exception as error:  # noqa: BLE001 - one object's trouble must not stop the worker
@@ -122,14 +122,18 @@ class Controller:
 
     def _retry(self, key: str, error: Exception) -> None:
         self._metrics.reconcile_errors.labels(controller=self.name).inc()
-        retry_after = error.retry_after if isinstance(error, ApiError) else None
-        if retry_after:
-            self._queue.add_after(key, retry_after)
-        else:
-            self._queue.add_rate_limited(key)
+        self._again(key, error)
         failures = self._queue.failures(key)
         if isinstance(error, ApiError):
             # The message says all; where in our code the request was made does not help whoever reads the log.
             _log.warning("reconcile_failed", error=str(error), failures=failures)
         else:
             _log.error("reconcile_failed", error=str(error), failures=failures, exc_info=error)
+
+    def _again(self, key: str, error: Exception) -> None:
+        """When the error says, or with the queue's growing delay."""
+        retry_after = error.retry_after if isinstance(error, ApiError) else None
+        if retry_after:
+            self._queue.add_after(key, retry_after)
+        else:
+            self._queue.add_rate_limited(key)

@@ -91,7 +91,7 @@ def _first_sufficient(
 
 
 def _fails(state: AgentRollout, series: tuple[Series, ...], scrape: float) -> bool:
-    known = tuple(_until(series, scrape))
+    at = datetime.fromtimestamp(scrape, UTC)
     snapshot = Snapshot(
         rollout=state,
         artifact_id="",
@@ -99,9 +99,9 @@ def _fails(state: AgentRollout, series: tuple[Series, ...], scrape: float) -> bo
         problem=None,
         revisions=(),
         programmed=Programmed(table=None, acknowledged_at=None, instances=0),
-        samples=Samples(known),
+        samples=Samples(at, tuple(_until(series, scrape))),
     )
-    assessed = assess(snapshot, CATALOGUE, datetime.fromtimestamp(scrape, UTC))
+    assessed = assess(snapshot, CATALOGUE, at)
     return assessed.verdict is Verdict.FAIL
 
 

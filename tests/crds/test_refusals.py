@@ -52,7 +52,7 @@ def test_apply_refuses(refusal: Refusal, control_plane: ControlPlane, shop: str)
         ("spec.stages", stages("0.0001%", "99.9999%", "100.0000%")),
         ("spec.stages", stages("1", "12.5", "100")),
         ("spec.stages", stages("100%")),
-        ("spec.stages", stages({"audience": INTERNAL}, {"audience": INTERNAL, "weight": "5%"}, "1%", "100%")),
+        ("spec.stages", stages("1%", {"audience": INTERNAL, "weight": "5%"}, "100%")),
         ("spec.stages", stages(*(f"{n}%" for n in range(1, 16)), "100%")),
         ("spec.stages", stages({"weight": "100%", "minDuration": "9999d99999h999999m"})),
         ("spec.stages", stages({"weight": "100%", "minDuration": "1ms", "minRequests": 1})),

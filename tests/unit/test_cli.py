@@ -36,6 +36,7 @@ def test_help_has_an_example() -> None:
             "write host:port, such as 127.0.0.1:8080",
         ),
         (["--prometheus-url", "http://p", "--http-address", "a:99999"], "write host:port"),
+        (["--prometheus-url", "http://p", "--allowed-url-host", "http://a.example:80/"], "write a.example"),
         (["--prometheus-url", "http://p", "--log-format", "xml"], "'xml' is not one of"),
         (["--prometheus-url", "http://p", "--log-level", "loud"], "'loud' is not one of"),
     ],

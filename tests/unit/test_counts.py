@@ -71,7 +71,10 @@ def test_a_counter_without_samples_did_not_move() -> None:
 
 
 def test_the_common_end_is_the_slowest_living_process() -> None:
-    both = Scrapes({("envoy", "a"): (10.0, 20.0), ("envoy", "b"): (9.0, 19.0), ("envoy", "gone"): (1.0,)})
+    live = {"a": (10.0, 20.0), "b": (9.0, 19.0), "gone": (1.0,)}
+    both = Scrapes.of(
+        series(*((t, 1.0) for t in times), name="live", instance=name) for name, times in live.items()
+    )
     assert both.common_end(not_older_than=15) == 19.0
     assert both.common_end(not_older_than=25) is None
 
@@ -79,3 +82,13 @@ def test_the_common_end_is_the_slowest_living_process() -> None:
 def test_the_gap_is_the_median_time_between_scrapes() -> None:
     assert scrapes(10, 15, 20, 40).gap_seconds == 5
     assert scrapes(10).gap_seconds is None
+
+
+def test_a_process_that_got_another_label_is_another_process() -> None:
+    """A change of relabelling must not look like a lifetime of traffic in one interval."""
+    zone = {"zone": "a"}
+    before, after = series((10, 5000), (20, 5000)), series((30, 5001), (40, 5002))
+    relabelled = Series({**after.labels, **zone}, after.samples)
+    old, new = series((10, 1), (20, 1), name="live"), series((30, 1), (40, 1), name="live")
+    seen = Scrapes.of([old, Series({**new.labels, **zone}, new.samples)])
+    assert increment(before, ALWAYS, seen) + increment(relabelled, ALWAYS, seen) == 1

@@ -116,11 +116,159 @@ def test_a_failing_version_is_taken_back_during_the_bake_by_the_last_comparisons
     assert "the last comparison's baseline" in status.last_rollback.message
 
 
-def test_a_bake_without_any_comparison_before_needs_requests_alone() -> None:
-    only = [{"weight": "100%", "minDuration": "1m", "minRequests": 10}]
-    world = in_first_stage(spec={"stages": only})
+ONLY_100 = [{"weight": "100%", "minDuration": "1m", "minRequests": 10}]
+
+
+def test_a_rollout_without_a_comparing_stage_is_judged_by_stables_past() -> None:
+    world = in_first_stage(spec={"stages": ONLY_100})
     world.live(90)
     assert world.rollout.status.state is State.STABLE
+
+
+def test_without_a_comparing_stage_a_version_that_breaks_is_taken_back_all_the_same() -> None:
+    world = in_first_stage(spec={"stages": ONLY_100}, behaviour={"v2": Behaviour(errors=0.5)})
+    world.live(90)
+    assert world.rollout.status.state is State.ROLLED_BACK
+
+
+def test_from_an_audience_to_everyone_stables_past_is_the_reference() -> None:
+    stages = [INTERNAL_FIRST[0], {"weight": "100%", "minDuration": "1m", "minRequests": 10}]
+    world = in_first_stage(spec={"stages": stages}, internal=0.2)
+    world.live(140)
+    assert world.rollout.status.state is State.STABLE
+
+
+INTERNAL_FIRST: list[dict[str, Any]] = [
+    {
+        "name": "internal",
+        "audience": {"header": "x-user-group", "values": ["internal"]},
+        "minDuration": "1m",
+        "minRequests": 10,
+    },
+    {"weight": "10%", "minDuration": "2m", "minRequests": 10},
+    {"weight": "100%", "minDuration": "2m", "minRequests": 10},
+]
+
+
+def test_a_passed_audience_stays_watched() -> None:
+    world = in_first_stage(spec={"stages": INTERNAL_FIRST}, internal=0.2)
+    world.live(75)
+    assert world.rollout.status.stage is not None
+    assert world.rollout.status.stage.index == 1
+    assert {m.name for m in world.rollout.status.analysis} == {"errors", "errors (audience)"}
+    world.audience_behaviour["v2"] = Behaviour(errors=0.9)
+    world.live(45)
+    record = world.rollout.status.last_rollback
+    assert record is not None
+    assert record.metric == "errors (audience)"
+
+
+def test_everyone_else_stays_watched_during_an_audience_stage() -> None:
+    stages = [INTERNAL_FIRST[1], INTERNAL_FIRST[0], INTERNAL_FIRST[2]]
+    world = in_first_stage(spec={"stages": stages}, internal=0.2)
+    world.live(135)
+    assert world.rollout.status.stage is not None
+    assert world.rollout.status.stage.index == 1
+    world.behaviour["v2"] = Behaviour(errors=0.9)
+    world.audience_behaviour["v2"] = Behaviour()
+    world.live(45)
+    record = world.rollout.status.last_rollback
+    assert record is not None
+    assert record.metric == "errors"
+
+
+def test_during_the_bake_the_audience_is_judged_by_its_last_comparison() -> None:
+    world = in_first_stage(spec={"stages": INTERNAL_FIRST}, internal=0.2)
+    world.live(200)
+    assert world.rollout.status.state is State.BAKING
+    world.audience_behaviour["v2"] = Behaviour(errors=0.9)
+    world.live(45)
+    record = world.rollout.status.last_rollback
+    assert record is not None
+    assert record.metric == "errors (audience)"
+
+
+def test_few_requests_that_all_fail_do_not_pass() -> None:
+    """With strong clustering so few prove nothing, and the stage waits for more."""
+    analysis = {"interval": "15s", "clustering": 10, "metrics": [{"name": "errors"}]}
+    world = in_first_stage(spec={"analysis": analysis}, per_second=3, behaviour={"v2": Behaviour(errors=1.0)})
+    world.live(75)
+    assert world.rollout.status.stage is not None
+    assert world.rollout.status.stage.index == 0
+    assert "harm is suspected" in message(world)
+
+
+def test_a_candidate_is_watched_although_the_spec_was_refused_before_its_split_was_acknowledged() -> None:
+    world = started(behaviour={"v2": Behaviour(errors=0.6)})
+    world.want("http://v2")
+    world.step()
+    world.program()
+    assert world.step().rule == "begin"
+    world.problem = Problem(Reason.CONFLICTED, "the host is taken")
+    world.live(60)
+    assert world.rollout.status.last_rollback is not None
+
+
+def test_a_clock_that_was_set_back_does_not_stop_the_watch() -> None:
+    world = in_first_stage()
+    world.live(30)
+    world.now -= timedelta(hours=1)
+    after = world.step().requeue_after
+    assert after is not None
+    assert after <= timedelta(seconds=15)
+
+
+def test_an_unknown_evidence_state_is_blindness_and_does_not_keep_from_cancelling() -> None:
+    world = in_first_stage()
+    world.live(30)
+    evidence = world.rollout.status.evidence
+    assert evidence is not None
+    broken = [m.model_copy(update={"tests": ["v2 of another time"]}) for m in evidence.metrics]
+    status = world.rollout.status.model_copy(
+        update={"evidence": evidence.model_copy(update={"metrics": broken})}
+    )
+    world.rollout = world.rollout.model_copy(update={"status": status})
+    world.live(20)
+    assert world.rollout.status.state is State.BLIND
+    world.want("http://v1")
+    assert world.step().cut
+
+
+def test_two_candidates_on_one_backend_are_refused() -> None:
+    world = in_first_stage()
+    spec = world.rollout.spec
+    world.change_spec(agent=spec.agent.model_copy(update={"prompts": {"system": "another"}}))
+    world.settle()
+    assert reason(world, ConditionType.ACCEPTED) is Reason.SAME_BACKEND
+    assert "stays where it is" in message(world)
+
+
+def test_the_candidates_revision_that_was_deleted_by_hand_is_made_again() -> None:
+    world = in_first_stage()
+    candidate = world.rollout.status.candidate
+    assert candidate is not None
+    del world.revisions[candidate.revision]
+    assert world.step().create_revision
+    assert candidate.revision in world.revisions
+
+
+def test_a_version_that_was_taken_back_is_never_healthy() -> None:
+    world = in_first_stage(behaviour={"v2": Behaviour(errors=0.5)})
+    world.live(60)
+    world.want("http://v1")
+    world.settle()
+    assert world.rollout.status.verdict is None
+    world.want("http://v2")
+    world.settle()
+    healthy = world.rollout.status.condition(ConditionType.HEALTHY)
+    assert healthy is not None
+    assert (healthy.status, healthy.reason) == ("False", Reason.ROLLED_BACK)
+
+
+def test_a_refused_first_version_is_not_said_to_be_on_its_way() -> None:
+    world = VirtualRollout(rollout_of(), problem=Problem(Reason.CONFLICTED, "the host is taken"))
+    world.settle()
+    assert "no version was accepted yet" in message(world, ConditionType.PROGRAMMED)
 
 
 def test_a_rolled_back_artifact_is_not_tried_again() -> None:
@@ -154,12 +302,7 @@ def test_no_traffic_is_never_a_pass() -> None:
 
 
 def test_a_candidate_without_a_baseline_to_compare_with_does_not_pass() -> None:
-    internal = {"header": "x-user-group", "values": ["internal"]}
-    stages = [
-        {"audience": internal, "minDuration": "1m", "minRequests": 10},
-        {"weight": "100%", "minDuration": "1m", "minRequests": 10},
-    ]
-    world = in_first_stage(spec={"stages": stages}, internal=1.0)
+    world = in_first_stage(spec={"stages": INTERNAL_FIRST}, internal=1.0)
     world.live(120)
     assert world.rollout.status.stage is not None
     assert world.rollout.status.stage.index == 0

@@ -51,7 +51,7 @@ def test_without_traffic_on_stable_the_first_stage_waits() -> None:
     world.live(30)
     assert world.rollout.status.stage is None
     assert world.rollout.status.state is State.PREPARING
-    assert "of 50 requests seen" in message(world)
+    assert "answered 50 requests" in message(world)
 
 
 def test_while_blind_the_first_stage_waits_and_says_why() -> None:
@@ -75,7 +75,7 @@ def test_while_the_first_stage_waits_evidence_is_read_once_an_interval() -> None
     assert decided.requeue_after == timedelta(seconds=15)
     world.now += timedelta(seconds=5)
     assert world.step().rule == "baseline"
-    assert "0 of 50 requests seen" in message(world)
+    assert "0 so far" in message(world)
 
 
 def test_a_refused_spec_does_not_make_the_plan_run_in_circles() -> None:
@@ -171,3 +171,7 @@ def test_during_the_bake_a_tail_that_more_than_doubles_is_harm() -> None:
 def test_during_the_bake_errors_that_less_than_double_are_no_harm() -> None:
     world = in_the_bake(Behaviour(errors=0.015))
     assert world.rollout.status.last_rollback is None
+
+
+def test_an_empty_histogram_has_no_edges() -> None:
+    assert edges_above({}, (0.5,)) == []

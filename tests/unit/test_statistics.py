@@ -8,6 +8,7 @@ from controller.core.statistics import (
     ODDS_RATIOS,
     HarmTest,
     Interval,
+    UnknownStateError,
     log_e_value,
     log_e_value_against_reference,
     tolerated_rate,
@@ -65,8 +66,9 @@ def test_the_state_survives_being_written_down() -> None:
 
 
 def test_an_unknown_state_is_refused() -> None:
-    with pytest.raises(ValueError, match="unknown evidence state"):
-        HarmTest.decode("v0 1 2 3")
+    for text in ("v0 " + HarmTest().encode()[3:], "v1 1 2 3", "v1 one", "", "v1"):
+        with pytest.raises(UnknownStateError, match="unknown state"):
+            HarmTest.decode(text)
 
 
 def test_huge_evidence_does_not_overflow() -> None:

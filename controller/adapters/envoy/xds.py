@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from typing import Any
 
 import grpc
+import structlog
 from envoy.service.discovery.v3 import discovery_pb2
 
 from controller.adapters.envoy.naming import owner_of
 from controller.adapters.envoy.node import Node, Update
 from controller.adapters.envoy.resources import Bundle
+
+_log = structlog.get_logger(__name__)
 
 _SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
 
@@ -125,11 +127,13 @@ class XdsServer:
                 for update in stream.node.updates():
                     await context.write(_response(update))
         finally:
-            reader.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await reader
+            # Whatever ended the stream, garbage included: a node that is gone must not be waited for.
             self._streams.remove(stream)
             self._on_nodes()
+            reader.cancel()
+            (ended,) = await asyncio.gather(reader, return_exceptions=True)
+            if isinstance(ended, Exception):
+                _log.warning("xds_stream_failed", node=stream.node.name, error=str(ended))
 
     async def _read(self, stream: _Stream, requests: Any) -> None:
         try:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from controller.api.reasons import Reason
 from controller.api.status import Evidence, RolloutStatus, StageStatus
+from controller.core.assess import watch_name
 from controller.core.outcome import Outcome, Report, View
-from controller.core.stages import arms, general_weight_ppm, title
+from controller.core.stages import comparisons, general_weight_ppm, title
 
 
 def begin(view: View) -> Outcome | None:
@@ -34,10 +35,15 @@ def enter(view: View, index: int) -> Outcome:
 
 
 def _for_next_stage(view: View, entered: StageStatus) -> Evidence | None:
-    """A stage with a baseline of its own forgets the last one's; the bake, which has none, keeps it."""
+    """What has a baseline in the next stage forgets the last one's; what has none, as in the bake, keeps it."""
     evidence = view.status.evidence
-    compared = arms(view.status.model_copy(update={"stage": entered}), view.snapshot.stages)
-    if evidence is None or compared is None or compared.baseline is None:
-        return evidence
-    fresh = [metric.model_copy(update={"reference": []}) for metric in evidence.metrics]
-    return evidence.model_copy(update={"metrics": fresh})
+    if evidence is None:
+        return None
+    compared = {
+        watch_name(metric.name, comparison)
+        for comparison in comparisons(view.status.model_copy(update={"stage": entered}), view.snapshot.stages)
+        if comparison.baseline is not None
+        for metric in view.snapshot.analysis.metrics
+    }
+    kept = [m.model_copy(update={"reference": []}) if m.name in compared else m for m in evidence.metrics]
+    return evidence.model_copy(update={"metrics": kept})

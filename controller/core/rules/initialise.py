@@ -12,7 +12,7 @@ def initialise(view: View) -> Outcome | None:
     if view.status.stable is not None:
         return None
     stable = VersionRef(revision=view.wanted_revision, artifact_id=view.wanted)
-    text = f"{stable.revision} is the first artifact and serves everyone"
+    text = f"{stable.revision} is the first artifact"
     return Outcome(
         view.status.model_copy(update={"stable": stable}),
         progressing=Report("False", Reason.IDLE, "nothing to deliver"),

@@ -7,18 +7,17 @@ from controller.core.outcome import Outcome, Report, View
 
 
 def program(view: View) -> Outcome | None:
-    """Not acknowledged -> wait; just acknowledged -> the stage's clock starts."""
-    stage = view.status.stage
+    """Not acknowledged -> wait; just acknowledged -> say so, the stage's clock has started."""
     if not view.is_programmed:
         detail = view.snapshot.programmed.error or "the router has not acknowledged the wanted split yet"
-        return Outcome(view.status, progressing=Report("True", Reason.AWAITING_EVIDENCE, detail))
-    if stage is None or stage.programmed_at is not None:
+        return Outcome(
+            view.status,
+            progressing=Report("True", Reason.AWAITING_EVIDENCE, detail),
+            # Someone may have deleted the candidate's revision by hand; without it there is nothing to acknowledge.
+            create_revision=view.is_wanted_revision_missing,
+        )
+    stage, before = view.status.stage, view.snapshot.rollout.status.stage
+    if stage is None or (before is not None and before.programmed_at is not None):
         return None
-    acknowledged = view.snapshot.programmed.acknowledged_at or view.now
-    started = stage.model_copy(update={"programmed_at": max(acknowledged, stage.entered_at)})
-    return Outcome(
-        view.status.model_copy(update={"stage": started}),
-        progressing=Report(
-            "True", Reason.STAGE_STARTED, f"{view.candidate.revision} serves stage {stage.title}"
-        ),
-    )
+    text = f"{view.candidate.revision} serves stage {stage.title}"
+    return Outcome(view.status, progressing=Report("True", Reason.STAGE_STARTED, text))

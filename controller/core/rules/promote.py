@@ -15,7 +15,7 @@ def promote(view: View) -> Outcome | None:
     text = f"{passed.revision} passed every stage and is stable"
     return Outcome(
         status,
-        progressing=Report("False", Reason.IDLE, "nothing to deliver"),
+        progressing=Report("True", Reason.PROMOTING, text),
         healthy=Report("True", Reason.PROMOTED, text),
         again=True,
     )

@@ -9,11 +9,16 @@ from controller.core.snapshot import Problem
 
 
 def reject(view: View) -> Outcome | None:
-    """Nothing rises while the spec is refused; a running candidate is still watched."""
+    """Nothing rises while the spec is refused; a running candidate stays, and is still watched."""
     problem = problem_of(view)
     if problem is None:
         return None
-    return Outcome(view.status, progressing=Report("False", problem.reason, problem.message))
+    message, candidate = problem.message, view.status.candidate
+    if candidate is not None:
+        message += (
+            f"; {candidate.revision} stays where it is, watched and not raised, until the spec is accepted"
+        )
+    return Outcome(view.status, progressing=Report("False", problem.reason, message))
 
 
 def problem_of(view: View) -> Problem | None:
@@ -24,19 +29,19 @@ def problem_of(view: View) -> Problem | None:
 
 
 def _same_backend(view: View) -> Problem | None:
-    rollout, stable = view.snapshot.rollout, view.status.stable
-    if stable is None or view.is_wanted_stable or rollout.spec.delivery is not Delivery.DEPLOYED:
+    rollout, wanted = view.snapshot.rollout, view.snapshot.wanted_backend
+    if rollout.spec.delivery is not Delivery.DEPLOYED or wanted is None:
         return None
-    taken = next((r for r in view.snapshot.revisions if r.name == stable.revision), None)
-    wanted = view.snapshot.wanted_backend
-    if (
-        taken is None
-        or wanted is None
-        or (wanted.host, wanted.port) != (taken.backend.host, taken.backend.port)
-    ):
+    serving = [ref for ref in (view.status.stable, view.status.candidate) if ref]
+    if any(ref.artifact_id == view.wanted for ref in serving):
         return None
-    return Problem(
-        Reason.SAME_BACKEND,
-        f"spec.agent.code.url: {rollout.spec.agent.code.url} was deployed for {stable.revision}; deploy the new "
-        "artifact under another URL, or set spec.delivery to Header if the agent loads its artifact by header",
-    )
+    backends = {revision.name: revision.backend for revision in view.snapshot.revisions}
+    for ref in serving:
+        taken = backends.get(ref.revision)
+        if taken is not None and (taken.host, taken.port) == (wanted.host, wanted.port):
+            return Problem(
+                Reason.SAME_BACKEND,
+                f"spec.agent.code.url: {rollout.spec.agent.code.url} was deployed for {ref.revision}; deploy the new "
+                "artifact under another URL, or set spec.delivery to Header if the agent loads its artifact by header",
+            )
+    return None

@@ -12,21 +12,21 @@ def settled(view: View) -> Outcome | None:
         return None
     if view.is_wanted_stable:
         return Outcome(
-            view.status,
+            view.status.model_copy(update={"analysis": [], "verdict": None}),
             progressing=Report("False", Reason.IDLE, "nothing to deliver"),
             healthy=_healthy(view),
             # Someone may have deleted it by hand; without it a restarted operator could not serve anyone.
-            create_revision=all(r.name != view.wanted_revision for r in view.snapshot.revisions),
+            create_revision=view.is_wanted_revision_missing,
             delete_revisions=beyond_history(view),
         )
     if view.wanted in view.status.rolled_back:
+        text = (
+            f"{view.wanted_revision} was taken back before and is not tried again; change spec.agent to go on"
+        )
         return Outcome(
             view.status,
-            progressing=Report(
-                "False",
-                Reason.ROLLED_BACK,
-                f"{view.wanted_revision} was taken back before and is not tried again; change spec.agent to go on",
-            ),
+            progressing=Report("False", Reason.ROLLED_BACK, text),
+            healthy=Report("False", Reason.ROLLED_BACK, text),
             delete_revisions=beyond_history(view),
         )
     return None

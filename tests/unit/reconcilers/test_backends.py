@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from controller.api.agent import Agent
 from controller.api.reasons import Reason
+from controller.core.artifact import artifact_id
 from controller.core.traffic import Backend
 from controller.reconcilers.backends import backend_problem
 from controller.reconcilers.observed import observe_revision, observe_rollout
@@ -21,9 +23,14 @@ def test_an_allowed_host_is_no_problem() -> None:
     ("host", "allowed", "says"),
     [
         ("agents.internal", frozenset(), "URL backends are off"),
-        ("agents.internal", frozenset({"other"}), "use one of other"),
+        ("agents.internal", frozenset({"other"}), "allowed are other"),
         ("169.254.169.254", frozenset({"169.254.169.254"}), "link-local"),
         ("fe80::1", frozenset({"fe80::1"}), "link-local"),
+        ("169.254.169.254.", frozenset({"169.254.169.254."}), "link-local"),
+        ("0xa9fea9fe", frozenset({"0xa9fea9fe"}), "link-local"),
+        ("64:ff9b::a9fe:a9fe", frozenset({"64:ff9b::a9fe:a9fe"}), "link-local"),
+        ("fd00:ec2::254", frozenset({"fd00:ec2::254"}), "metadata"),
+        ("100.100.100.200", frozenset({"100.100.100.200"}), "metadata"),
         ("::ffff:169.254.169.254", frozenset({"::ffff:169.254.169.254"}), "link-local"),
     ],
 )
@@ -94,10 +101,24 @@ def test_a_revision_knows_its_rollout() -> None:
             "metadata": {"name": "agent-1", "namespace": "shop", "creationTimestamp": "2026-01-01T00:00:00Z"},
             "spec": {
                 "rollout": "agent",
-                "artifactID": f"sha256:{'1' * 64}",
+                "artifactID": artifact_id(Agent.model_validate({"code": {"url": "http://a"}})),
                 "agent": {"code": {"url": "http://a"}},
             },
         }
     )
     assert observed.owner == "shop/agent"
     assert observed.revision.created > 0
+
+
+def test_a_revision_that_claims_another_artifact_than_its_own_is_refused() -> None:
+    with pytest.raises(ValueError, match="not the hash"):
+        observe_revision(
+            {
+                "metadata": {"name": "agent-1", "namespace": "shop"},
+                "spec": {
+                    "rollout": "agent",
+                    "artifactID": f"sha256:{'1' * 64}",
+                    "agent": {"code": {"url": "http://a"}},
+                },
+            }
+        )

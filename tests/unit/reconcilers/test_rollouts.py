@@ -317,7 +317,7 @@ async def test_for_latency_stables_past_is_read_before_the_first_stage(world: Wo
     world.queries.clear()
     await world.reconcile()
     ((names, values, window),) = world.queries
-    assert names == {"live", "bucket"}
+    assert names == CATALOGUE.metric_names()
     assert len(values) == 1
     assert window == timedelta(minutes=30).total_seconds()
     assert world.rollout.status.weight == 100_000
@@ -375,3 +375,25 @@ async def test_nothing_is_written_when_nothing_changed(world: World) -> None:
     world.effects.clear()
     await world.reconcile()
     assert world.effects == []
+
+
+async def test_a_plain_cut_does_not_wait_for_the_metric_source(world: World) -> None:
+    await in_first_stage(world)
+    world.clock.advance(15)
+    world.queries.clear()
+    world.want("http://v1")
+    await world.reconcile(1)
+    assert world.effects[0] == "cut"
+    assert world.queries == []
+
+
+async def test_after_a_refused_write_the_object_is_read_again_at_once(world: World) -> None:
+    await in_first_stage(world)
+    raw = world.api.objects[KEY]
+    world.api.stored(KEY, {**raw, "metadata": {**raw["metadata"], "labels": {"team": "a"}}})
+    world.clock.advance(15)
+    world.serve()
+    with pytest.raises(Conflict):
+        await world.reconcile(1)
+    await world.reconcile(1)
+    assert world.rollout.status.state is State.ROLLED_BACK

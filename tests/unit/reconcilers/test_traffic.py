@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from controller.api.agent import Agent
+from controller.core.artifact import artifact_id
 from controller.core.snapshot import Latch
 from controller.core.traffic import Programmed, TrafficTable
 from controller.reconcilers.observed import hosts_of, observe_revision, observe_rollout
@@ -14,7 +16,7 @@ from controller.reconcilers.traffic import BY_HOST, BY_OWNER, TrafficPublisher
 from controller.runtime.store import Store
 
 Raw = dict[str, Any]
-ID = {name: f"sha256:{name * 64}" for name in "12"}
+ID = {name: artifact_id(Agent.model_validate({"code": {"url": f"http://v{name}"}})) for name in "12"}
 
 
 class RecordingRouter:
@@ -186,3 +188,43 @@ def test_a_stored_cut_is_served_although_stables_revision_is_gone(world: World) 
     )
     world.see(rollout(2, weight="0%", candidate=""))
     assert world.router.tables["shop/agent"].candidate is None
+
+
+def test_a_rollout_that_is_being_deleted_serves_its_candidate_to_nobody(world: World) -> None:
+    raw = rollout(2)
+    raw["metadata"]["deletionTimestamp"] = "2026-01-02T00:00:00Z"
+    world.see(raw)
+    assert world.router.tables["shop/agent"].candidate is None
+
+
+def test_a_status_with_unknown_words_still_decides(world: World) -> None:
+    raw = rollout(2, weight="50%")
+    raw["status"]["state"] = "Paused"
+    world.see(raw)
+    assert world.weight == 500_000
+
+
+def test_a_rollout_that_cannot_be_understood_goes_on_serving_and_keeps_its_hosts(world: World) -> None:
+    broken = rollout(2)
+    broken["spec"]["stages"] = "none"
+    world.see(broken)
+    younger = rollout(5, name="younger-agent", candidate="")
+    younger["metadata"]["creationTimestamp"] = "2026-01-02T00:00:00Z"
+    world.see(younger)
+    assert world.router.removed == []
+    assert world.publisher.owner_of("agent.example") == "shop/agent"
+    world.see(rollout(6, weight="50%"))
+    assert world.weight == 500_000
+    assert world.publisher.owner_of("agent.example") == "shop/agent"
+
+
+def test_a_rollout_made_anew_under_its_name_is_younger_than_the_others(world: World) -> None:
+    other = rollout(5, name="other-agent", candidate="")
+    other["metadata"]["creationTimestamp"] = "2026-01-02T00:00:00Z"
+    world.see(other)
+    again = rollout(7)
+    again["metadata"] |= {"uid": "another", "creationTimestamp": "2026-01-03T00:00:00Z"}
+    world.told.clear()
+    world.see(again)
+    assert world.publisher.owner_of("agent.example") == "shop/other-agent"
+    assert "shop/other-agent" in world.told
