@@ -11,7 +11,7 @@ from controller.api.rollout import AgentRollout
 from controller.core.assess import assess
 from controller.core.counts import Series
 from controller.core.snapshot import Samples, Snapshot
-from controller.core.stages import arms
+from controller.core.stages import comparisons
 from controller.core.traffic import Programmed
 
 _MARGIN = timedelta(seconds=20)
@@ -42,11 +42,11 @@ async def sufficient_since(source: MetricSource, rollout: AgentRollout, decided_
 
 async def _samples(source: MetricSource, rollout: AgentRollout, at: datetime) -> tuple[Series, ...]:
     status = rollout.status
-    compared = arms(status, _snapshot(rollout, ()).stages)
-    if compared is None or status.stage is None:
+    compared = comparisons(status, _snapshot(rollout, Samples(at)).stages)
+    if not compared or status.stage is None:
         return ()
-    wanted = [arm for arm in (compared.candidate, compared.baseline) if arm]
-    values = [CATALOGUE.value(rollout.metadata.key, arm.revision, arm.audience) for arm in wanted]
+    sides = {side for each in compared for side in (each.candidate, each.baseline) if side}
+    values = [CATALOGUE.value(rollout.metadata.key, side.revision, side.audience) for side in sides]
     window = at - status.stage.entered_at + _MARGIN
     return await source.read(
         CATALOGUE.metric_names(),
@@ -59,11 +59,12 @@ async def _samples(source: MetricSource, rollout: AgentRollout, at: datetime) ->
 
 def _fails(rollout: AgentRollout, series: tuple[Series, ...], scrape: float) -> bool:
     known = tuple(Series(one.labels, tuple(s for s in one.samples if s[0] <= scrape)) for one in series)
-    assessed = assess(_snapshot(rollout, known), CATALOGUE, datetime.fromtimestamp(scrape, UTC))
+    at = datetime.fromtimestamp(scrape, UTC)
+    assessed = assess(_snapshot(rollout, Samples(at, known)), CATALOGUE, at)
     return assessed.verdict is Verdict.FAIL
 
 
-def _snapshot(rollout: AgentRollout, series: tuple[Series, ...]) -> Snapshot:
+def _snapshot(rollout: AgentRollout, samples: Samples) -> Snapshot:
     return Snapshot(
         rollout=rollout,
         artifact_id="",
@@ -71,5 +72,5 @@ def _snapshot(rollout: AgentRollout, series: tuple[Series, ...]) -> Snapshot:
         problem=None,
         revisions=(),
         programmed=Programmed(table=None, acknowledged_at=None, instances=0),
-        samples=Samples(series),
+        samples=samples,
     )
