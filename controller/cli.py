@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from importlib.metadata import version as package_version
 from typing import Annotated
 
 import typer
 
+from controller.adapters.envoy.bootstrap import bootstrap as envoy_bootstrap
 from controller.errors import ExitCode
 from controller.logs import configure_logs
 from controller.runtime.manager import PartEndedError
@@ -133,6 +135,39 @@ def operator(  # noqa: PLR0913, PLR0917  each is a flag of its own
         _fail(str(error), ExitCode.USAGE)
     except (OSError, PartEndedError) as error:
         _fail(str(error), ExitCode.FAILED)
+
+
+router = typer.Typer(help="The Envoy routers.", no_args_is_help=True)
+app.add_typer(router, name="router")
+
+
+@router.command()
+def bootstrap(
+    node_id: Annotated[str, typer.Option(help="Name of this Envoy, unique among those of one operator.")],
+    xds_address: Annotated[
+        Address, typer.Option(parser=_address, metavar="HOST:PORT", help="The operator's --xds-address.")
+    ],
+    admin_address: Annotated[
+        Address,
+        typer.Option(
+            parser=_address,
+            metavar="HOST:PORT",
+            help="Envoy's admin interface, which Prometheus scrapes at /stats/prometheus.",
+        ),
+    ] = Address("127.0.0.1", 9901),
+) -> None:
+    """Print the configuration to start an Envoy with.
+
+    Example: agentrollout router bootstrap --node-id router-0 --xds-address 127.0.0.1:18000 > envoy.json
+    """
+    configuration = envoy_bootstrap(
+        node_id,
+        xds_host=xds_address.host,
+        xds_port=xds_address.port,
+        admin_host=admin_address.host,
+        admin_port=admin_address.port,
+    )
+    typer.echo(json.dumps(configuration, indent=2))
 
 
 def _fail(message: str, code: ExitCode) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -65,3 +66,12 @@ def test_an_address_is_read(text: str, host: str, port: int) -> None:
 def test_an_address_is_written_as_it_is_read() -> None:
     for address in (Address("::1", 80), Address("127.0.0.1", 80)):
         assert Address.parse(str(address)) == address
+
+
+def test_the_bootstrap_of_a_router_is_printed() -> None:
+    result = CliRunner().invoke(
+        app, ["router", "bootstrap", "--node-id", "router-0", "--xds-address", "operator.example:18000"]
+    )
+    printed = json.loads(result.output)
+    assert printed["node"]["id"] == "router-0"
+    assert printed["admin"]["address"]["socket_address"] == {"address": "127.0.0.1", "port_value": 9901}
