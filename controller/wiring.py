@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import structlog
@@ -28,7 +29,7 @@ from controller.reconcilers.observed import (
 from controller.reconcilers.rollouts import RolloutReconciler
 from controller.reconcilers.traffic import BY_HOST, BY_OWNER, TrafficPublisher
 from controller.runtime.client import ResourceClient
-from controller.runtime.clock import SystemClock
+from controller.runtime.clock import Clock, SystemClock
 from controller.runtime.controller import Controller
 from controller.runtime.errors import NotFound
 from controller.runtime.informer import Informer
@@ -38,9 +39,9 @@ from controller.runtime.store import Store
 from controller.runtime.transport import KubernetesTransport
 from controller.runtime.workqueue import WorkQueue
 from controller.settings import Address, OperatorSettings
-from controller.web import HttpServer, create_app
+from controller.web import HttpServer, ReadArtifact, create_app
 
-FIELD_MANAGER = "agentrollout"
+FIELD_MANAGER = CONTROLLER = "agentrollout"
 BY_ARTIFACT = "artifact"
 WORKERS = 64
 
@@ -77,54 +78,39 @@ def build_manager(
     clock = SystemClock()
     rollout_client = ResourceClient(transport, ROLLOUTS, field_manager=FIELD_MANAGER)
     revision_client = ResourceClient(transport, REVISIONS, field_manager=FIELD_MANAGER)
-    rollouts: Informer[ObservedRollout] = Informer(
-        rollout_client, observe_rollout, clock, indexers={BY_HOST: hosts_of}, metrics=runtime_metrics
-    )
-    revisions: Informer[ObservedRevision] = Informer(
-        revision_client,
-        observe_revision,
-        clock,
-        indexers={BY_OWNER: lambda r: (r.owner,), BY_ARTIFACT: lambda r: (r.revision.artifact_id,)},
-        metrics=runtime_metrics,
-    )
-    listener = settings.router_address
+    rollouts, revisions = _informers(rollout_client, revision_client, clock, runtime_metrics)
+    users = settings.router_address
     router = EnvoyRouter(
-        now=clock.now, options=RouterOptions(listen_address=listener.host, listen_port=listener.port)
+        now=clock.now, options=RouterOptions(listen_address=users.host, listen_port=users.port)
     )
     publisher = TrafficPublisher(router, rollouts.store, revisions.store)
-    rollout_metrics = RolloutMetrics(registry, clock)
-    queue = WorkQueue("agentrollout", clock, metrics=runtime_metrics)
+    metrics = RolloutMetrics(registry, clock)
+    gatherer = Gatherer(
+        revisions=revisions.store,
+        publisher=publisher,
+        router=router,
+        metrics=source,
+        catalogue=CATALOGUE,
+        allowed_hosts=settings.allowed_url_hosts,
+    )
     reconciler = RolloutReconciler(
         rollouts=rollouts.store,
         revisions=revisions.store,
         rollout_client=rollout_client,
         revision_client=revision_client,
-        gatherer=Gatherer(
-            revisions=revisions.store,
-            publisher=publisher,
-            router=router,
-            metrics=source,
-            catalogue=CATALOGUE,
-            allowed_hosts=settings.allowed_url_hosts,
-        ),
+        gatherer=gatherer,
         publisher=publisher,
         catalogue=CATALOGUE,
         clock=clock,
-        metrics=rollout_metrics,
+        metrics=metrics,
     )
+    queue = WorkQueue(CONTROLLER, clock, metrics=runtime_metrics)
     publisher.on_change(queue.add)
-    router.on_change(lambda key: _acknowledged(key, publisher, rollout_metrics, router))
+    router.on_change(lambda key: _acknowledged(key, publisher, metrics, router))
     router.on_change(queue.add)
     manager = Manager()
-    web = HttpServer(
-        create_app(
-            live=manager.live,
-            ready=manager.ready,
-            registry=registry,
-            read_artifact=lambda artifact: _read_artifact(artifact, revisions.store, revision_client),
-        ),
-        settings.http_address.host,
-        settings.http_address.port,
+    web = _web(
+        settings, manager, registry, lambda found: _read_artifact(found, revisions.store, revision_client)
     )
     manager.add_runnable("http", web.run, before_sync=True)
     manager.add_informer(rollouts)
@@ -132,10 +118,31 @@ def build_manager(
     manager.add_runnable("xds", lambda: _serve_xds(router, settings.xds_address))
     manager.add_controller(
         Controller(
-            "agentrollout", queue, reconciler.reconcile, clock=clock, workers=WORKERS, metrics=runtime_metrics
+            CONTROLLER, queue, reconciler.reconcile, clock=clock, workers=WORKERS, metrics=runtime_metrics
         )
     )
     return manager
+
+
+def _informers(
+    rollouts: ResourceClient, revisions: ResourceClient, clock: Clock, metrics: RuntimeMetrics
+) -> tuple[Informer[ObservedRollout], Informer[ObservedRevision]]:
+    by_host = {BY_HOST: hosts_of}
+    by_owner_and_artifact: dict[str, Callable[[ObservedRevision], Iterable[str]]] = {
+        BY_OWNER: lambda observed: (observed.owner,),
+        BY_ARTIFACT: lambda observed: (observed.revision.artifact_id,),
+    }
+    return (
+        Informer(rollouts, observe_rollout, clock, indexers=by_host, metrics=metrics),
+        Informer(revisions, observe_revision, clock, indexers=by_owner_and_artifact, metrics=metrics),
+    )
+
+
+def _web(
+    settings: OperatorSettings, manager: Manager, registry: CollectorRegistry, read_artifact: ReadArtifact
+) -> HttpServer:
+    app = create_app(live=manager.live, ready=manager.ready, registry=registry, read_artifact=read_artifact)
+    return HttpServer(app, settings.http_address.host, settings.http_address.port)
 
 
 async def _serve_xds(router: EnvoyRouter, address: Address) -> None:
