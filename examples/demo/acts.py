@@ -107,6 +107,13 @@ def shortcomings(act: Act, rollout: AgentRollout, ended: Ending, stages_seen: li
     return ""
 
 
+def latency_limit(rollout: AgentRollout) -> float:
+    """Above how many seconds the product counts an answer as slow; 0 while it has not measured stable."""
+    evidence = rollout.status.evidence
+    edges = [edge for metric in (evidence.metrics if evidence else []) for edge in metric.edges]
+    return max(edges, default=0.0) / 1000
+
+
 def _is_programmed(status: RolloutStatus) -> bool:
     programmed = status.condition(ConditionType.PROGRAMMED)
     return programmed is not None and programmed.status == "True"

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 WINDOW = timedelta(seconds=5)
-_SLOW_QUANTILE = 0.95
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +44,7 @@ class VersionTotals:
     Attributes:
         requests: Answers, failed ones included.
         failed: Failed answers.
-        slow: Answers slower than the P95 of the version that served when the act began.
+        slow: Answers slower than what was called slow when they arrived.
         last_at: When its last answer arrived.
         first_failed_at: When its first failed answer arrived.
         first_slow_at: When its first slow answer arrived.
@@ -90,31 +89,29 @@ class Recent:
 
 
 class Observations:
-    """Keeps totals for ever and single answers for a few seconds only, so that a kept demo does not grow."""
+    """Keeps totals for ever and single answers for a few seconds only, so that a kept demo does not grow.
+
+    Attributes:
+        slow_seconds: What is called slow from now on.
+        requests: All answers.
+        failed: Failed answers.
+    """
 
     def __init__(self) -> None:
         self._recent: deque[Answer] = deque()
         self._totals: dict[str, VersionTotals] = {}
         self.requests = 0
         self.failed = 0
-        self._slow_seconds = math.inf
+        self.slow_seconds = math.inf
 
     def add(self, answer: Answer) -> None:
         """Take one answer in."""
         self.requests += 1
         self.failed += answer.failed
-        slow = not answer.failed and answer.seconds > self._slow_seconds
+        slow = not answer.failed and answer.seconds > self.slow_seconds
         self._totals[answer.version] = self.of(answer.version).plus(answer, slow)
         self._recent.append(answer)
         self._forget(answer.at)
-
-    def compare_with_now(self, now: datetime) -> None:
-        """From here on, slow is what is slower than the P95 of the version that serves most users now."""
-        self._forget(now)
-        versions = Counter(answer.version for answer in self._recent if not answer.failed)
-        serving = max(versions, key=versions.__getitem__, default="")
-        waits = sorted(a.seconds for a in self._recent if a.version == serving and not a.failed)
-        self._slow_seconds = waits[int(len(waits) * _SLOW_QUANTILE)] if waits else math.inf
 
     def of(self, version: str) -> VersionTotals:
         """Totals of one version."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ from controller.api.reasons import ConditionType
 from controller.api.rollout import AgentRollout
 from devkit.errors import DevkitError
 from examples.demo import versions
-from examples.demo.acts import Act, Ending, ending, is_rejected, is_stable, shortcomings
+from examples.demo.acts import Act, Ending, ending, is_rejected, is_stable, latency_limit, shortcomings
 from examples.demo.errors import DemoError
 from examples.demo.observations import Observations
 from examples.demo.operator_log import first_after
@@ -63,7 +64,7 @@ class Play:
     async def act(self, act: Act) -> ActResult:
         """Play one act; whatever goes wrong is in the result."""
         chapter = self.story.begin(act)
-        self.observations.compare_with_now(chapter.began)
+        self.observations.slow_seconds = math.inf
         requests, failed = self.observations.requests, self.observations.failed
         ended: Ending | None = None
         taken_back, metric, problem = None, "", ""
@@ -88,6 +89,7 @@ class Play:
             failed=self.observations.failed - failed,
             taken_back=taken_back,
             metric=metric,
+            slow_seconds=self.observations.slow_seconds,
         )
 
     async def _deliver(self, act: Act) -> tuple[AgentRollout, Ending]:
@@ -98,12 +100,19 @@ class Play:
         # Before it runs: what it causes may be seen before it returns.
         self.story.note(f"kubectl apply with {act.version.name}")
         generation = await asyncio.to_thread(self.world.apply, act.version)
-        rollout = await self.watch.until(
-            lambda now: is_rejected(now, generation) or ending(before.status, now.status) is not None,
+
+        def is_over(now: AgentRollout) -> bool:
+            return is_rejected(now, generation) or ending(before.status, now.status) is not None
+
+        what = f"{act.version.name} to be {act.expectation}"
+        judged = await self.watch.until(
+            lambda now: latency_limit(now) > 0 or is_over(now),
             seconds=act.seconds,
-            what=f"{act.version.name} to be {act.expectation}",
+            what=what,
             check=self.world.check,
         )
+        self.observations.slow_seconds = latency_limit(judged) or math.inf
+        rollout = await self.watch.until(is_over, seconds=act.seconds, what=what, check=self.world.check)
         ended = ending(before.status, rollout.status)
         if ended is None:
             raise DemoError(f"{act.version.name} was not accepted: {describe(rollout)}")

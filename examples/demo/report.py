@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 
@@ -62,7 +63,7 @@ def _rows(results: Sequence[ActResult]) -> Iterator[tuple[str, list[RenderableTy
     )
     yield "requests that met the new version", [str(result.met.requests) for result in results]
     yield "  failed", [str(result.met.failed) for result in results]
-    yield "  slower than stable's P95", [str(result.met.slow) for result in results]
+    yield "  slower than latency's limit", [_slow(result) for result in results]
     yield "all requests in the act", [str(result.requests) for result in results]
     yield "  failed", [str(result.failed) for result in results]
 
@@ -73,6 +74,11 @@ def _in_order(result: ActResult) -> list[Event]:
     seen = list(zip(latest, result.events, strict=True))
     met = [(event.at, event) for event in _users_events(result)]
     return [event for _, event in sorted([*seen, *met], key=lambda pair: pair[0])]
+
+
+def _slow(result: ActResult) -> str:
+    limit = result.slow_seconds
+    return f"{result.met.slow} (> {limit * 1000:.0f} ms)" if math.isfinite(limit) else "–"
 
 
 def _ending(result: ActResult) -> Text:

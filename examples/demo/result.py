@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -51,6 +52,7 @@ class ActResult:
         failed: How many of these failed.
         taken_back: The instants of the rollback, if there was one.
         metric: The metric that decided on it.
+        slow_seconds: What counted as slow; infinite if nothing did.
     """
 
     act: Act
@@ -64,3 +66,4 @@ class ActResult:
     failed: int
     taken_back: TakenBack | None = None
     metric: str = ""
+    slow_seconds: float = math.inf

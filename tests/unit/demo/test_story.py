@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from examples.demo import acts
-from examples.demo.acts import Ending, ending, is_rejected, is_stable, shortcomings
+from examples.demo.acts import Ending, ending, is_rejected, is_stable, latency_limit, shortcomings
 from examples.demo.events import Event, Tone, transitions
 from examples.demo.story import Chapter, Story
 from tests.unit.demo.stories import NOW, PROGRAMMED, condition, metric, promoted, rollout, staged, taken_back
@@ -84,6 +84,12 @@ def test_stable_means_acknowledged_and_without_candidate() -> None:
     assert is_stable(rollout())
     assert not is_stable(rollout(conditions=[]))
     assert not is_stable(staged())
+
+
+def test_slow_is_what_the_product_calls_slow() -> None:
+    metrics = [{"name": "errors"}, {"name": "latency", "edges": [100, 400]}, {"name": "latency (audience)"}]
+    assert latency_limit(staged(evidence={"metrics": metrics})) == 0.4
+    assert latency_limit(staged()) == 0
 
 
 def test_rejection_counts_for_the_applied_generation_only() -> None:

@@ -21,8 +21,8 @@ def answer(version: str = "v1", status: int = 200, seconds: float = 0.02, **chan
 def test_totals_of_a_version_tell_failed_from_slow() -> None:
     seen = Observations()
     later, last = NOW + timedelta(seconds=1), NOW + timedelta(seconds=2)
-    seen.add(answer("v1", seconds=0.3))
-    seen.compare_with_now(NOW)
+    seen.add(answer("v1", seconds=9.0))
+    seen.slow_seconds = 0.3
     for each in (
         answer("v2", seconds=0.3),
         answer("v2", seconds=0.4, at=later),
@@ -34,24 +34,8 @@ def test_totals_of_a_version_tell_failed_from_slow() -> None:
     assert (totals.requests, totals.failed, totals.slow) == (3, 1, 1)
     assert (totals.first_slow_at, totals.first_failed_at, totals.last_at) == (later, last, last)
     assert (seen.requests, seen.failed) == (4, 1)
+    assert seen.of("v1").slow == 0, "nothing was called slow then"
     assert seen.of("v9").requests == 0
-
-
-def test_slow_is_what_is_slower_than_the_p95_of_the_version_that_serves() -> None:
-    seen = Observations()
-    seen.add(answer("v1", seconds=9.0))
-    seen.compare_with_now(NOW + 2 * WINDOW)
-    seen.add(answer("v1", seconds=9.0))
-    assert seen.of("v1").slow == 0, "there is nothing to compare with"
-
-    for hundredth in range(100):
-        seen.add(answer("v1", seconds=hundredth / 100))
-    for each in (answer("v0", seconds=0.01), answer("v1", 500, seconds=0.01)):
-        seen.add(each)
-    seen.compare_with_now(NOW)
-    for each in (answer("v2", seconds=0.95), answer("v2", seconds=0.97)):
-        seen.add(each)
-    assert seen.of("v2").slow == 1
 
 
 def test_shares_are_those_of_the_last_seconds_and_of_each_group() -> None:

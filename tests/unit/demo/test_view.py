@@ -139,7 +139,9 @@ def result(act: Act, **changes: object) -> ActResult:
 
 def test_the_report_tells_what_happened_when_and_what_users_met() -> None:
     back = TakenBack(*(NOW + timedelta(seconds=second) for second in (8.0, 9.0, 9.015)))
-    text = printed(*report([result(GOOD), result(BAD, taken_back=back, metric="errors (audience)")]))
+    text = printed(
+        *report([result(GOOD), result(BAD, taken_back=back, metric="errors (audience)", slow_seconds=0.4)])
+    )
     lines = [" ".join(line.split()) for line in text.splitlines()]
     second = lines.index("Act 2 v3: a prompt that makes one answer in five fail")
 
@@ -147,7 +149,7 @@ def test_the_report_tells_what_happened_when_and_what_users_met() -> None:
     assert "verdict to acknowledgement – 15 ms" in lines
     assert "was promoted taken back on errors" in lines
     met = lines.index("requests that met the new version 61 61")
-    assert lines[met + 1 : met + 3] == ["failed 12 12", "slower than stable's P95 1 1"]
+    assert lines[met + 1 : met + 3] == ["failed 12 12", "slower than latency's limit – 1 (> 400 ms)"]
     assert lines[second + 4 : second + 10] == [
         "+4.0 s a user meets the first failed answer of v3",
         "+8.0 s the samples stored in Prometheus suffice to decide",
