@@ -71,7 +71,7 @@ crds: $(SYNCED) ## Generate crds/ and docs/reference from the models
 	$(RUN) python -m controller.api.docgen
 
 .PHONY: demo
-demo: build ## Good and bad versions of an agent, rolled out live; KEEP=1 leaves it running
+demo: $(SYNCED) ## Good and bad versions of an agent, rolled out live; KEEP=1 leaves it running
 	$(RUN) python -m examples.demo $(if $(filter-out 0,$(KEEP)),--keep)
 
 .PHONY: bench-rollback
