@@ -18,6 +18,8 @@ from controller.api.status import RolloutStatus
 from controller.core.assess import assess
 from controller.core.plan import Plan
 from controller.core.snapshot import Latch, Problem
+from controller.core.stages import table_of
+from controller.core.traffic import TrafficTable
 from tests.virtual import CATALOGUE, Behaviour, VirtualRollout, rollout_of
 
 VERSIONS = [f"v{n}" for n in range(1, 5)]
@@ -67,6 +69,10 @@ class PlanMachine(RuleBasedStateMachine):
                 self.plan()
                 self.world.program()
 
+    @rule(back=st.integers(1, 100))
+    def the_clock_is_set_back(self, back: int) -> None:
+        self.world.now -= timedelta(seconds=back)
+
     @rule(blind=st.booleans())
     def metrics_come_and_go(self, blind: bool) -> None:
         self.world.blind = "Prometheus is away" if blind else ""
@@ -115,6 +121,9 @@ class PlanMachine(RuleBasedStateMachine):
 
     def check(self, before: RolloutStatus, decided: Plan) -> None:
         after = decided.status
+        if after.stage is not None and self.world.instances and self.world.served == self.wanted():
+            assert decided.requeue_after is not None, "whoever is served is watched"
+            assert decided.requeue_after <= timedelta(seconds=15)
         if after.weight > before.weight or _stage(after) > max(_stage(before), 0):
             assert decided.rule in ("begin", "advance")
             if decided.rule == "advance":
@@ -133,6 +142,9 @@ class PlanMachine(RuleBasedStateMachine):
             assert after.stable.artifact_id == before.candidate.artifact_id
             self.evidence_passed(before, decided)
 
+    def wanted(self) -> TrafficTable | None:
+        return table_of(self.world.rollout, self.world.rollout.status, self.world.revisions.values())
+
     def evidence_passed(self, before: RolloutStatus, decided: Plan) -> None:
         """The verdicts that this very plan read, of the stage that is left."""
         stored = self.world.rollout
@@ -145,9 +157,15 @@ class PlanMachine(RuleBasedStateMachine):
         assert before.stage is not None
         assert before.stage.programmed_at is not None
         assert assessed.stage is not None
-        assert assessed.stage.requests >= 10
+        assert 10 <= assessed.stage.requests <= self.served_to_candidate(before)
         assert self.world.now >= before.stage.programmed_at + timedelta(seconds=20)
         assert decided.cut is False
+
+    def served_to_candidate(self, before: RolloutStatus) -> int:
+        """What the router itself counted, however long ago."""
+        assert before.candidate is not None
+        cluster = CATALOGUE.value("shop/agent", before.candidate.revision, False)
+        return self.world.counters[self.world._labels("total", {"cluster": cluster})]
 
     @invariant()
     def a_taken_back_artifact_stays_at_0(self) -> None:
