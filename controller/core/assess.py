@@ -131,7 +131,10 @@ def read(key: str, samples: Samples, catalogue: Catalogue) -> Reading:
         raise BlindError(f"Prometheus has no {catalogue.liveness} of any router: is it scraping the routers?")
     gap = scrapes.gap_seconds
     if gap is None:
-        raise BlindError("Prometheus has scraped the routers only once so far")
+        raise BlindError(
+            "Prometheus has scraped the routers only once so far; if this stays, scrape them about as often as "
+            "spec.analysis.interval"
+        )
     until = scrapes.common_end(samples.at.timestamp() - STALE_GAPS * gap - SCRAPE_GRACE_SECONDS)
     if until is None:
         newest = max(times[-1] for times in scrapes.times.values())

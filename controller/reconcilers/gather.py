@@ -22,7 +22,7 @@ _log = structlog.get_logger(__name__)
 BASELINE_LOOKBACK = timedelta(minutes=30)
 """How much of stable's past tells its latency."""
 
-MARGIN = timedelta(seconds=120)
+MIN_MARGIN, MAX_MARGIN = timedelta(seconds=30), timedelta(seconds=120)
 """Further back than the interval: the scrape before its first one and the rhythm of scrapes must be seen."""
 
 
@@ -90,7 +90,7 @@ class Gatherer:
         key, status = snapshot.rollout.metadata.key, snapshot.rollout.status
         compared = comparisons(status, snapshot.stages)
         if compared:
-            window = now - _counting_from(snapshot, now) + MARGIN
+            window = now - _counting_from(snapshot, now) + _margin(snapshot.analysis.interval)
             sides = {side for each in compared for side in (each.candidate, each.baseline) if side}
         else:
             assert status.stable is not None  # noqa: S101  evidence is only due once there is a candidate
@@ -116,3 +116,8 @@ def _counting_from(snapshot: Snapshot, now: datetime) -> datetime:
     programmed = status.stage.programmed_at if status.stage else None
     counted = status.evidence.counted_until if status.evidence else None
     return min(max(time for time in (programmed, counted, now - BASELINE_LOOKBACK) if time), now)
+
+
+def _margin(interval: timedelta) -> timedelta:
+    """Short intervals go with frequent scrapes, whose many samples need not be read that far back."""
+    return min(max(8 * interval, MIN_MARGIN), MAX_MARGIN)
