@@ -47,7 +47,11 @@ def conditions_page() -> str:
     """``conditions.md``: what the words in status and ``kubectl get`` mean."""
     parts = [
         ("Conditions", ConditionType, "Each is True, False or Unknown, with one of the reasons below."),
-        ("Reasons", Reason, "Each belongs to one condition and status. Reasons are API: never renamed."),
+        (
+            "Reasons",
+            Reason,
+            "Each with the condition that it belongs to first of all. Reasons are API: never renamed.",
+        ),
         ("States", State, "The column STATE: one word, derived from everything else."),
         ("Verdicts", Verdict, "What a metric says; the column VERDICT shows the one that decides."),
     ]
