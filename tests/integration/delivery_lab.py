@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import random
 import sys
@@ -21,10 +22,11 @@ from controller.adapters.envoy.naming import cluster_name
 from controller.api.rollout import AgentRollout
 from controller.reconcilers.observed import ROLLOUTS
 from controller.runtime.client import ResourceClient
+from controller.runtime.errors import ApiError
 from controller.runtime.transport import KubernetesTransport
 from devkit.controlplane import ControlPlane
 from devkit.envoy import Envoy
-from devkit.process import LOOPBACK, Process, free_port
+from devkit.process import LOOPBACK, Process, free_port, wait_until
 from devkit.prometheus import Prometheus, ScrapeJob
 from devkit.service import answers
 from devkit.upstream import StaticUpstream
@@ -107,11 +109,21 @@ class DeliveryLab:
         await asyncio.to_thread(self.start_operator)
         await asyncio.to_thread(self.envoy.wait_live)
         self.prometheus.set_targets("envoy", [self.envoy.admin_address])
+        await asyncio.to_thread(self._wait_until_scraped)
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        # The next test's operator must not meet this one's claims on hosts; where the API server is gone, so are they.
+        with contextlib.suppress(ApiError):
+            for raw in (await self.rollouts.list_page()).items:
+                if raw["metadata"]["namespace"] == self.namespace:
+                    await self.rollouts.delete(f"{self.namespace}/{raw['metadata']['name']}")
         await self._transport.close()
         await asyncio.to_thread(self._stack.close)
+
+    def _wait_until_scraped(self) -> None:
+        query = f"count_over_time({CATALOGUE.liveness}[1m]) >= 2"
+        wait_until(lambda: bool(self.prometheus.query(query)), timeout=30, what="two scrapes of the router")
 
     def use_prometheus(self, url: str) -> None:
         """Have the operator, from its next start on, ask another Prometheus."""

@@ -58,6 +58,8 @@ def parent_with_children(
     """A program that starts the commands by the devkit, in a thread that ends at once if so asked."""
     script = (
         "import pathlib, signal, sys, threading\nfrom devkit.process import Process, wait_until\n"
+        # What a shell starts in the background ignores SIGINT, and so would this.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "def run():\n"
         f"    for number, command in enumerate({commands!r}):\n"
         f"        process = Process(f'child{{number}}', command, pathlib.Path({str(tmp_path)!r}))\n"
