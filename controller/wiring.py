@@ -162,7 +162,7 @@ def _acknowledged(
     programmed = router.programmed(key)
     if programmed.error:
         _log.warning("split_refused", rollout=key, error=programmed.error)
-    if not programmed.instances or programmed.table is None or programmed.table != publisher.wanted(key):
+    if programmed.table is None or not programmed.serves(publisher.wanted(key)):
         return
     seconds = None if programmed.table.serves_candidate else metrics.cut_acknowledged(key)
     _log.info(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from controller.api.delivery import Analysis, MetricName
+from controller.api.delivery import WHOLE_PPM, Analysis, MetricName
 from controller.api.reasons import Verdict
 from controller.api.status import Counts, Evidence, MetricEvidence, MetricStatus, RolloutStatus
 from controller.core.counts import Scrapes, Span, UnusableSamplesError
@@ -32,8 +32,6 @@ STALE_GAPS = 2
 
 SCRAPE_GRACE_SECONDS = 1.0
 """A scrape takes a moment to be stored."""
-
-PPM = 1_000_000
 
 _NO_EVIDENCE = (0.0,) * len(ODDS_RATIOS)
 
@@ -81,7 +79,7 @@ def assess(snapshot: Snapshot, catalogue: Catalogue, now: datetime) -> RolloutSt
     except (BlindError, UnusableSamplesError, UnknownStateError) as error:
         return blind(status, str(error), snapshot.analysis, now)
     watched = len(snapshot.analysis.metrics) * watches(snapshot.stages)
-    analysis = judge(findings, snapshot.analysis.false_rollback_rate / PPM, watched)
+    analysis = judge(findings, snapshot.analysis.false_rollback_rate / WHOLE_PPM, watched)
     requests = max((finding.candidate.total for finding in findings if finding.own), default=0)
     return status.model_copy(
         update={
@@ -101,8 +99,7 @@ def with_clock_started(snapshot: Snapshot) -> RolloutStatus:
     status, programmed = snapshot.rollout.status, snapshot.programmed
     stage = status.stage
     wanted = table_of(snapshot.rollout, status, snapshot.revisions)
-    is_programmed = programmed.instances > 0 and wanted is not None and programmed.table == wanted
-    if stage is None or stage.programmed_at is not None or not is_programmed:
+    if stage is None or stage.programmed_at is not None or not programmed.serves(wanted):
         return status
     at = max(programmed.acknowledged_at or stage.entered_at, stage.entered_at)
     return status.model_copy(update={"stage": stage.model_copy(update={"programmed_at": at})})

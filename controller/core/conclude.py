@@ -59,7 +59,7 @@ def _programmed(view: View, status: RolloutStatus) -> Report:
     wanted = table_of(view.snapshot.rollout, status, view.snapshot.revisions)
     if status.stable is None:
         return Report("False", Reason.PENDING, "there is nothing to serve: no version was accepted yet")
-    if wanted is not None and programmed.table == wanted:
+    if programmed.serves(wanted):
         instances = "instance" if programmed.instances == 1 else "instances"
         return Report(
             "True",

@@ -107,8 +107,7 @@ class View:
     @property
     def is_programmed(self) -> bool:
         """Whether every connected router instance serves the wanted table."""
-        programmed = self.snapshot.programmed
-        return programmed.instances > 0 and programmed.table is not None and programmed.table == self.table
+        return self.snapshot.programmed.serves(self.table)
 
     @property
     def is_wanted_stable(self) -> bool:

@@ -99,3 +99,7 @@ class Programmed:
     acknowledged_at: datetime | None
     instances: int
     error: str = ""
+
+    def serves(self, table: TrafficTable | None) -> bool:
+        """Whether some router instance is connected, and every connected one acknowledged just this table."""
+        return self.instances > 0 and table is not None and self.table == table
