@@ -59,7 +59,7 @@ class ListerWatcher(Protocol):
 
 
 class ResourceClient:
-    """Requests for one resource, in all namespaces.
+    """Requests for one resource; lists and watches see all namespaces, or what they are limited to.
 
     All methods raise `controller.runtime.errors.ApiError` in its typed forms; none of them retries.
 
@@ -68,15 +68,26 @@ class ResourceClient:
         resource: What is asked for.
         field_manager: The name under which the server notes who owns which field.
         timeout: Deadline of one request but a watch, seconds.
+        namespace: Limits lists and watches to one namespace.
+        label_selector: Limits lists and watches to objects with these labels, such as ``app=shop``.
     """
 
     def __init__(
-        self, transport: Transport, resource: Resource, *, field_manager: str, timeout: float = 10.0
+        self,
+        transport: Transport,
+        resource: Resource,
+        *,
+        field_manager: str,
+        timeout: float = 10.0,
+        namespace: str = "",
+        label_selector: str = "",
     ) -> None:
         self.resource = resource
         self._transport = transport
         self._field_manager = field_manager
         self._timeout = timeout
+        self._collection = resource.path(namespace)
+        self._selection = {"labelSelector": label_selector} if label_selector else {}
 
     async def get(self, key: str) -> RawObject:
         """The object as the server has it now.
@@ -100,7 +111,7 @@ class ResourceClient:
             key: value for key, value in (("limit", str(limit or "")), ("continue", continue_token)) if value
         }
         answer = await self._transport.request(
-            "GET", self.resource.path(), query=query, timeout=self._timeout
+            "GET", self._collection, query=self._selection | query, timeout=self._timeout
         )
         metadata = answer.get("metadata") or {}
         # The server leaves kind and apiVersion out of the items of built-in lists.
@@ -126,13 +137,13 @@ class ResourceClient:
             Gone: ``resource_version`` is too old; list again.
             Unavailable: The stream broke or fell silent.
         """
-        query = {
+        query = self._selection | {
             "watch": "true",
             "resourceVersion": resource_version,
             "allowWatchBookmarks": "true",
             "timeoutSeconds": str(max(1, int(server_timeout))),
         }
-        path = self.resource.path()
+        path = self._collection
         lines = self._transport.stream(path, query=query, timeout=server_timeout + _STREAM_GRACE_SECONDS)
         async with aclosing(lines):
             while True:
@@ -157,6 +168,21 @@ class ResourceClient:
         return await self._transport.request(
             "POST",
             self.resource.path(namespace),
+            query={"fieldManager": self._field_manager},
+            body=self._named(obj),
+            timeout=self._timeout,
+        )
+
+    async def update(self, obj: RawObject) -> RawObject:
+        """Replace a whole object, provided that it still has the given ``metadata.resourceVersion``.
+
+        Raises:
+            Conflict: The object has changed; decide anew on the new one.
+            NotFound: There is none.
+        """
+        return await self._transport.request(
+            "PUT",
+            self._path(key_of(obj)),
             query={"fieldManager": self._field_manager},
             body=self._named(obj),
             timeout=self._timeout,

@@ -25,6 +25,7 @@ class RuntimeMetrics:
         unfinished: Sum of those seconds over all unfinished ones.
         requests: Requests to the API server by ``code`` (``<error>`` without an answer), ``method`` and ``host``.
         watch_restarts: Ended watches by ``resource`` and ``reason``.
+        leader: 1 while this process leads by the Lease ``name``, else 0.
         store_objects: Objects in the store of ``resource``.
         store_invalid: Objects of ``resource`` that cannot be understood and are kept out.
     """
@@ -107,6 +108,12 @@ class RuntimeMetrics:
         )
         self.watch_restarts = Counter(
             "agentrollout_watch_restarts_total", "Ended watches.", [*resource, "reason"], registry=registry
+        )
+        self.leader = Gauge(
+            "leader_election_master_status",
+            "Whether this process is the leader: 1 if so.",
+            ["name"],
+            registry=registry,
         )
         self.store_objects = Gauge(
             "agentrollout_store_objects", "Objects in the store.", resource, registry=registry
