@@ -53,7 +53,12 @@ class ListerWatcher(Protocol):
         """One page of all objects."""
 
     def watch(
-        self, resource_version: str, *, server_timeout: float, inactivity_timeout: float
+        self,
+        resource_version: str,
+        *,
+        server_timeout: float,
+        inactivity_timeout: float,
+        send_initial_events: bool = False,
     ) -> AsyncGenerator[WatchEvent, None]:
         """Changes after ``resource_version``, until the server ends the stream."""
 
@@ -123,7 +128,12 @@ class ResourceClient:
         )
 
     async def watch(
-        self, resource_version: str, *, server_timeout: float, inactivity_timeout: float
+        self,
+        resource_version: str,
+        *,
+        server_timeout: float,
+        inactivity_timeout: float,
+        send_initial_events: bool = False,
     ) -> AsyncGenerator[WatchEvent, None]:
         """Changes after ``resource_version``, bookmarks included, until the server ends the stream.
 
@@ -132,9 +142,13 @@ class ResourceClient:
             server_timeout: After how many seconds the server is asked to end the stream.
             inactivity_timeout: Give the stream up after so many seconds without a complete event: the connection may
                 be half open. The server sends a bookmark about every minute once the resource has changed.
+            send_initial_events: Ask for a WatchList: first comes each object as ``ADDED``, at ``resource_version`` or
+                later (``""``: the newest), then a bookmark that marks their end.
 
         Raises:
             Gone: ``resource_version`` is too old; list again.
+            BadRequest, Invalid: The server does not know WatchLists.
+            VersionNotReached: The server does not have ``resource_version`` yet, for the initial events.
             Unavailable: The stream broke or fell silent.
         """
         query = self._selection | {
@@ -143,6 +157,8 @@ class ResourceClient:
             "allowWatchBookmarks": "true",
             "timeoutSeconds": str(max(1, int(server_timeout))),
         }
+        if send_initial_events:
+            query |= {"sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan"}
         path = self._collection
         lines = self._transport.stream(path, query=query, timeout=server_timeout + _STREAM_GRACE_SECONDS)
         async with aclosing(lines):

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 
@@ -74,6 +75,10 @@ class Unavailable(ApiError):
     """No usable answer: connection refused or broken, deadline passed, 5xx, or not JSON."""
 
 
+class VersionNotReached(Unavailable):
+    """504: the server does not have the resourceVersion yet: it lags, or was restored from a backup."""
+
+
 _BY_CODE: Mapping[int, type[ApiError]] = {
     400: BadRequest,
     401: Unauthorized,
@@ -98,14 +103,14 @@ def error_from_status(
         retry_after: Seconds of the Retry-After header, if there was one.
     """
     details = status.get("details") or {}
-    causes = tuple(
-        (str(cause.get("field", "")), str(cause.get("message", ""))) for cause in details.get("causes") or ()
-    )
+    named = details.get("causes") or ()
+    causes = tuple((str(cause.get("field", "")), str(cause.get("message", ""))) for cause in named)
     reason = str(status.get("reason") or "")
     if retry_after is None and details.get("retryAfterSeconds"):
         retry_after = float(details["retryAfterSeconds"])
     message = status.get("message") or "no explanation given"
-    return _class_for(code, reason)(
+    error_class = _class_for(code, reason, {str(cause.get("reason", "")) for cause in named})
+    return error_class(
         f"{request}: {code} {reason}".rstrip() + f": {message}",
         code=code,
         reason=reason,
@@ -114,12 +119,14 @@ def error_from_status(
     )
 
 
-def _class_for(code: int, reason: str) -> type[ApiError]:
+def _class_for(code: int, reason: str, causes: AbstractSet[str]) -> type[ApiError]:
     if reason == "AlreadyExists":
         return AlreadyExists
     # A watch reports a compacted resourceVersion either as 410 or by this reason in an ERROR event.
     if reason == "Expired":
         return Gone
+    if "ResourceVersionTooLarge" in causes:
+        return VersionNotReached
     if code >= 500:
         return Unavailable
     return _BY_CODE.get(code, ApiError)

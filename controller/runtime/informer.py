@@ -8,19 +8,11 @@ from typing import Generic
 
 from controller.runtime.client import ListerWatcher
 from controller.runtime.clock import Clock
+from controller.runtime.listwatch import Applied, Deleted, Event, ListFinished, ListStarted, Progressed
 from controller.runtime.metrics import RuntimeMetrics, private_metrics
 from controller.runtime.resource import RawObject
 from controller.runtime.store import ChangeHandler, Store, T
-from controller.runtime.watcher import (
-    Applied,
-    Deleted,
-    Event,
-    ListFinished,
-    ListStarted,
-    Progressed,
-    Watcher,
-    WatcherSettings,
-)
+from controller.runtime.watcher import Watcher, WatcherSettings
 
 
 class Informer(Generic[T]):
@@ -53,11 +45,11 @@ class Informer(Generic[T]):
 
     @property
     def has_synced(self) -> bool:
-        """Whether a first list has come in completely."""
+        """Whether all objects have come in once."""
         return self._synced.is_set()
 
     async def wait_for_sync(self) -> None:
-        """Return once a first list has come in completely."""
+        """Return once all objects have come in."""
         await self._synced.wait()
 
     @property

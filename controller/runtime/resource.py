@@ -73,6 +73,11 @@ def key_of(raw: Mapping[str, Any]) -> str:
     return object_key(metadata.get("namespace") or "", name)
 
 
+def uid_of(raw: Mapping[str, Any]) -> str:
+    """The uid of an object; ``""`` if it has none."""
+    return str((raw.get("metadata") or {}).get("uid") or "")
+
+
 def resource_version_of(raw: Mapping[str, Any]) -> int:
     """The resourceVersion of an object or list, as the number that orders it among others of its resource.
 

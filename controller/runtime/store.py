@@ -2,23 +2,27 @@
 
 It is fed by a watch and by the answers of our own writes, in whatever order these arrive, and always keeps the newer
 version of an object. This rests on two guarantees of the API: the resourceVersions of one resource are comparable as
-integers (since Kubernetes 1.35), and one watch delivers them in rising order.
+integers (since Kubernetes 1.35), and the uid of an object that was deleted never comes back. An event that comes late
+or twice is therefore recognised, also that of an object which is gone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 import structlog
 
-from controller.runtime.resource import RawObject, key_of, resource_version_of
+from controller.runtime.resource import RawObject, key_of, resource_version_of, uid_of
 
 _log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
+
+_REMEMBERED_DELETIONS = 1000
+"""Late events come within moments of the deletion; so many objects are not deleted in the meantime."""
 
 ChangeHandler = Callable[[str, T | None, T | None], None]
 """``handler(key, old, new)``: old is None for something new, new is None for something gone or no longer understood."""
@@ -29,6 +33,7 @@ class _Entry(Generic[T]):
     """The newest known version of an object; ``value`` is None when the projection refused it, for ``problem``."""
 
     resource_version: int
+    uid: str
     value: T | None
     problem: str = ""
 
@@ -60,6 +65,7 @@ class Store(Generic[T]):
         self._handlers: list[ChangeHandler[T]] = []
         self._observed = 0
         self._invalid: set[str] = set()
+        self._gone: dict[str, str] = {}
 
     def __len__(self) -> int:
         """Number of valid objects."""
@@ -92,6 +98,11 @@ class Store(Generic[T]):
         """The newest known resourceVersion of an object, valid or not."""
         entry = self._entries.get(key)
         return entry.resource_version if entry else None
+
+    def uid(self, key: str) -> str:
+        """The uid of an object, valid or not; ``""`` if there is none."""
+        entry = self._entries.get(key)
+        return entry.uid if entry else ""
 
     def invalid(self, key: str) -> str | None:
         """Why an object that exists is kept out; None if it is not."""
@@ -131,9 +142,18 @@ class Store(Generic[T]):
     def deleted(self, key: str, obj: RawObject) -> bool:
         """Take in a deletion from a watch; ignored if the object has been made anew since."""
         version = resource_version_of(obj)
-        self.observed(version)
+        self._remember_gone(key, uid_of(obj))
         entry = self._entries.get(key)
         if entry is None or entry.resource_version > version:
+            return False
+        self._remove(key)
+        return True
+
+    def forget(self, key: str, uid: str) -> bool:
+        """Take in that the object of this uid is gone, as the answer of a deletion tells; whether it was news."""
+        self._remember_gone(key, uid)
+        entry = self._entries.get(key)
+        if entry is None or entry.uid != uid:
             return False
         self._remove(key)
         return True
@@ -149,8 +169,9 @@ class Store(Generic[T]):
         # The server's history has been rewound (restored from a backup). Versions from before say nothing any more;
         # comparing with them would keep the store in the lost future.
         self._observed = 0
+        self._gone.clear()
         for key, entry in self._entries.items():
-            self._entries[key] = _Entry(0, entry.value, entry.problem)
+            self._entries[key] = replace(entry, resource_version=0)
 
     def list_finished(self, keys: AbstractSet[str], resource_version: int) -> None:
         """A list is complete: what is not among ``keys`` and not newer than the list has vanished."""
@@ -164,9 +185,11 @@ class Store(Generic[T]):
             self._remove(key)
 
     def _put(self, key: str, obj: RawObject) -> bool:
-        version = resource_version_of(obj)
+        version, uid = resource_version_of(obj), uid_of(obj)
         old = self._entries.get(key)
         if old is not None and old.resource_version >= version:
+            return False
+        if self._gone.get(key) == uid:
             return False
         new = self._projected(key, obj, version)
         self._entries[key] = new
@@ -186,8 +209,16 @@ class Store(Generic[T]):
             _log.warning("object_invalid", key=key, resource_version=version, problem=problem)
             if self._on_invalid is not None:
                 self._on_invalid(key, problem)
-            return _Entry(version, None, problem)
-        return _Entry(version, value)
+            return _Entry(version, uid_of(obj), None, problem)
+        return _Entry(version, uid_of(obj), value)
+
+    def _remember_gone(self, key: str, uid: str) -> None:
+        if not uid:
+            return
+        self._gone.pop(key, None)
+        self._gone[key] = uid
+        if len(self._gone) > _REMEMBERED_DELETIONS:
+            del self._gone[next(iter(self._gone))]
 
     def _remove(self, key: str) -> None:
         old = self._entries.pop(key)

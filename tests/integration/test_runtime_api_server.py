@@ -2,7 +2,9 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from controller.runtime import errors
 from controller.runtime.backoff import Backoff
-from controller.runtime.client import ResourceClient
+from controller.runtime.client import Page, ResourceClient, WatchEvent
 from controller.runtime.clock import SystemClock
 from controller.runtime.informer import Informer
 from controller.runtime.metrics import RuntimeMetrics
@@ -22,6 +24,7 @@ from devkit.controlplane import ControlPlane
 CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap")
 WIDGETS = Resource("runtime-tests.example.com", "v1", "widgets", "Widget")
 QUICK = WatcherSettings(backoff=Backoff(base=0.05, cap=0.2), page_size=7)
+BY_WATCH_LIST_AND_BY_LIST = pytest.mark.parametrize("watch_list", [True, False], ids=["WatchList", "list"])
 
 
 def _definition(minimum: int) -> str:
@@ -150,7 +153,84 @@ async def test_a_list_comes_in_pages_of_one_version(config_maps: ResourceClient,
     assert {(item["apiVersion"], item["kind"]) for item in ours} == {("v1", "ConfigMap")}
 
 
-async def test_the_informer_follows_changes(config_maps: ResourceClient, namespace: str) -> None:
+class _Counting(ResourceClient):
+    """Counts the requests of an informer."""
+
+    lists = watches = watch_lists = 0
+
+    async def list_page(self, **arguments: Any) -> Page:
+        self.lists += 1
+        return await super().list_page(**arguments)
+
+    async def watch(
+        self, resource_version: str, *, send_initial_events: bool = False, **arguments: Any
+    ) -> AsyncGenerator[WatchEvent, None]:
+        self.watches += 1
+        self.watch_lists += send_initial_events
+        stream = super().watch(resource_version, send_initial_events=send_initial_events, **arguments)
+        async with aclosing(stream):
+            async for event in stream:
+                yield event
+
+
+async def test_one_request_brings_all_objects_and_the_changes_after_them(
+    transport: KubernetesTransport, namespace: str
+) -> None:
+    client = _Counting(transport, CONFIG_MAPS, field_manager="runtime-tests")
+    await client.create(_config_map(namespace, "before"))
+    informer: Informer[str] = Informer(client, lambda _: "", SystemClock(), settings=QUICK)
+
+    async def follow() -> None:
+        assert informer.store.get(f"{namespace}/before") is not None
+        await client.create(_config_map(namespace, "after"))
+        await _eventually(lambda: informer.store.get(f"{namespace}/after") is not None)
+        await client.delete(f"{namespace}/before")
+        await _eventually(lambda: informer.store.get(f"{namespace}/before") is None)
+        assert (client.lists, client.watches, client.watch_lists) == (0, 1, 1)
+
+    await _running(informer, follow)
+
+
+async def test_a_watch_list_of_a_version_that_was_never_reached_is_refused_in_words_of_its_own(
+    config_maps: ResourceClient,
+) -> None:
+    stream = config_maps.watch("99999999", server_timeout=10, inactivity_timeout=10, send_initial_events=True)
+    async with aclosing(stream):
+        with pytest.raises(errors.VersionNotReached, match="Too large resource version"):
+            await anext(stream)
+
+
+@BY_WATCH_LIST_AND_BY_LIST
+async def test_what_vanished_while_nobody_watched_is_told_as_a_deletion(
+    transport: KubernetesTransport, namespace: str, watch_list: bool
+) -> None:
+    """The informer stops, loses its place in the history, and goes on."""
+    client = _Counting(transport, CONFIG_MAPS, field_manager="runtime-tests")
+    for name in ("stays", "goes"):
+        await client.create(_config_map(namespace, name))
+    settings = replace(QUICK, watch_list=watch_list)
+    informer: Informer[str] = Informer(client, lambda _: "", SystemClock(), settings=settings)
+
+    async def nothing() -> None: ...
+
+    await _running(informer, nothing)
+    await client.delete(f"{namespace}/goes")
+    informer._watcher._machine.ended(errors.Gone("as after a compaction"))
+    changes: list[tuple[str, bool]] = []
+    informer.on_change(lambda key, _, new: changes.append((key, new is None)))
+
+    async def follow() -> None:
+        await _eventually(lambda: (f"{namespace}/goes", True) in changes)
+        assert (f"{namespace}/stays", True) not in changes
+        assert client.watch_lists == (2 if watch_list else 0)
+
+    await _running(informer, follow)
+
+
+@BY_WATCH_LIST_AND_BY_LIST
+async def test_the_informer_follows_changes(
+    config_maps: ResourceClient, namespace: str, watch_list: bool
+) -> None:
     for number in range(20):
         await config_maps.create(_config_map(namespace, f"before-{number:02}", n=str(number)))
     informer: Informer[str] = Informer(
@@ -158,7 +238,7 @@ async def test_the_informer_follows_changes(config_maps: ResourceClient, namespa
         lambda raw: str(raw.get("data", {}).get("n", "")),
         SystemClock(),
         indexers={"n": lambda value: [value]},
-        settings=QUICK,
+        settings=replace(QUICK, watch_list=watch_list),
     )
     changes: list[tuple[str, str | None, str | None]] = []
     informer.on_change(
@@ -167,7 +247,7 @@ async def test_the_informer_follows_changes(config_maps: ResourceClient, namespa
 
     async def follow() -> None:
         assert len(changes) == 20
-        assert informer.store.by_index("n", "7") == ("7",)
+        assert "7" in informer.store.by_index("n", "7")
         changes.clear()
         await config_maps.create(_config_map(namespace, "after", n="a"))
         await config_maps.apply(_config_map(namespace, "after", n="b"), force=True)

@@ -21,7 +21,7 @@ from controller.runtime.transport import ConfigurationError, KubernetesTransport
 from controller.runtime.watcher import WatcherSettings
 
 WIDGETS = Resource("example.com", "v1", "widgets", "Widget")
-QUICK = WatcherSettings(backoff=Backoff(base=0.02, cap=0.1), inactivity_timeout=0.3)
+QUICK = WatcherSettings(backoff=Backoff(base=0.02, cap=0.1), inactivity_timeout=0.3, watch_list=False)
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

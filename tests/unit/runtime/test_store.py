@@ -8,8 +8,8 @@ from controller.runtime.store import Store
 Change = tuple[str, str | None, str | None]
 
 
-def _obj(name: str, version: int, value: str = "v", namespace: str = "ns") -> RawObject:
-    metadata = {"namespace": namespace, "name": name, "resourceVersion": str(version)}
+def _obj(name: str, version: int, value: str = "v", namespace: str = "ns", uid: str = "1") -> RawObject:
+    metadata = {"namespace": namespace, "name": name, "resourceVersion": str(version), "uid": uid}
     return {"metadata": metadata, "value": value}
 
 
@@ -93,8 +93,39 @@ def test_a_late_answer_does_not_bring_back_what_was_deleted_since(store: Store[s
     store.deleted("ns/a", _obj("a", 9))
     assert not store.put_if_newer(_obj("a", 8))
     assert store.get("ns/a") is None
-    assert store.put_if_newer(_obj("a", 10, "made anew"))
+    assert store.put_if_newer(_obj("a", 10, "made anew", uid="2"))
     assert store.get("ns/a") == "made anew"
+
+
+def test_a_late_event_does_not_bring_back_what_was_deleted_since(
+    store: Store[str], changes: list[Change]
+) -> None:
+    _put(store, _obj("a", 5))
+    store.deleted("ns/a", _obj("a", 9))
+    _put(store, _obj("a", 5), _obj("a", 8))
+    assert store.get("ns/a") is None
+    assert changes == [("ns/a", None, "v"), ("ns/a", "v", None)]
+
+
+def test_what_we_deleted_is_gone_at_once_and_its_last_events_are_no_news(
+    store: Store[str], changes: list[Change]
+) -> None:
+    _put(store, _obj("a", 5))
+    assert store.uid("ns/a") == "1"
+    assert store.forget("ns/a", "1")
+    _put(store, _obj("a", 8, "written by someone just before"))
+    store.deleted("ns/a", _obj("a", 9))
+    assert changes == [("ns/a", None, "v"), ("ns/a", "v", None)]
+    _put(store, _obj("a", 10, "made anew", uid="2"))
+    assert not store.forget("ns/a", "1"), "the namesake stays"
+    assert store.get("ns/a") == "made anew"
+    assert store.uid("ns/none") == ""
+
+
+def test_deletions_are_remembered_for_a_while_only(store: Store[str]) -> None:
+    for number in range(3000):
+        store.deleted(f"ns/{number}", _obj(str(number), number + 1))
+    assert len(store._gone) <= 1000
 
 
 def test_a_deletion_of_an_earlier_namesake_is_ignored(store: Store[str], changes: list[Change]) -> None:
@@ -135,6 +166,18 @@ def test_after_a_restore_from_a_backup_the_list_counts_although_its_versions_are
     store.list_finished({"ns/kept"}, 50)
     assert changes == [("ns/kept", "from the future", "restored"), ("ns/lost", "v", None)]
     assert store.put_if_newer(_obj("kept", 51, "mine"))
+
+
+def test_a_restore_from_a_backup_brings_back_what_was_deleted_since(store: Store[str]) -> None:
+    store.list_started(100)
+    _put(store, _obj("a", 90))
+    store.list_finished({"ns/a"}, 100)
+    store.deleted("ns/a", _obj("a", 110))
+    store.observed(110)
+    store.list_started(95)
+    _put(store, _obj("a", 90))
+    store.list_finished({"ns/a"}, 95)
+    assert store.keys() == ("ns/a",)
 
 
 def test_a_bad_object_is_kept_out_and_says_why(store: Store[str], changes: list[Change]) -> None:

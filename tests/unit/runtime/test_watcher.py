@@ -1,35 +1,33 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable
+from dataclasses import replace
 from typing import Any
 
-import pytest
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
 from controller.runtime.backoff import Backoff
 from controller.runtime.client import Page, WatchEvent
-from controller.runtime.errors import ApiError, Gone, TooManyRequests, Unavailable
+from controller.runtime.errors import ApiError, Gone, Invalid, TooManyRequests, Unavailable
 from controller.runtime.informer import Informer
-from controller.runtime.metrics import RuntimeMetrics
-from controller.runtime.resource import RawObject, Resource
-from controller.runtime.testing import FakeClock, settle
-from controller.runtime.watcher import (
+from controller.runtime.listwatch import (
     Applied,
-    Deleted,
     Event,
     ListFinished,
     ListRequest,
     ListStarted,
-    ListWatch,
     Progressed,
-    Watcher,
-    WatcherSettings,
     WatchRequest,
 )
+from controller.runtime.metrics import RuntimeMetrics
+from controller.runtime.resource import RawObject, Resource
+from controller.runtime.testing import FakeClock, settle
+from controller.runtime.watcher import Watcher, WatcherSettings
 
 WIDGETS = Resource("example.com", "v1", "widgets", "Widget")
 BOUND_ONLY = Backoff(base=1.0, cap=8.0, uniform=lambda: 1.0)
-SETTINGS = WatcherSettings(backoff=BOUND_ONLY, healthy_after=30.0, page_size=2)
+LISTS = WatcherSettings(backoff=BOUND_ONLY, healthy_after=30.0, page_size=2, watch_list=False)
+WATCH_LISTS = replace(LISTS, watch_list=True)
 
 
 def _obj(name: str, version: int) -> RawObject:
@@ -43,85 +41,6 @@ def _event(kind: str, name: str, version: int) -> WatchEvent:
 def _bookmark(version: int) -> WatchEvent:
     return WatchEvent("BOOKMARK", {"metadata": {"resourceVersion": str(version)}})
 
-
-# The state machine.
-
-
-def _request(machine: ListWatch) -> object:
-    return machine.request
-
-
-def test_a_list_of_two_pages_then_a_watch_from_its_version() -> None:
-    machine = ListWatch(page_size=1)
-    assert _request(machine) == ListRequest(1)
-    a, b = _obj("a", 3), _obj("b", 4)
-    assert machine.page(Page((a,), "10", "more")) == [ListStarted(10), Applied("ns/a", a)]
-    assert _request(machine) == ListRequest(1, "more")
-    assert machine.page(Page((b,), "10", "")) == [
-        Applied("ns/b", b),
-        ListFinished(frozenset({"ns/a", "ns/b"}), 10),
-    ]
-    assert _request(machine) == WatchRequest("10")
-
-
-def _watching(version: int = 10) -> ListWatch:
-    machine = ListWatch(page_size=2)
-    machine.page(Page((), str(version), ""))
-    return machine
-
-
-@pytest.mark.parametrize(
-    ("line", "events"),
-    [
-        (_event("ADDED", "a", 11), [Applied("ns/a", _obj("a", 11)), Progressed(11)]),
-        (_event("MODIFIED", "a", 12), [Applied("ns/a", _obj("a", 12)), Progressed(12)]),
-        (_event("DELETED", "a", 13), [Deleted("ns/a", _obj("a", 13)), Progressed(13)]),
-        (_bookmark(14), [Progressed(14)]),
-    ],
-)
-def test_each_line_of_a_watch_moves_its_version_on(line: WatchEvent, events: list[Event]) -> None:
-    machine = _watching()
-    assert machine.change(line) == events
-    assert machine.request == WatchRequest(line.object["metadata"]["resourceVersion"])
-
-
-def test_a_line_without_a_version_makes_no_sense() -> None:
-    with pytest.raises(ValueError, match="ADDED event without a usable resourceVersion"):
-        _watching().change(WatchEvent("ADDED", {"metadata": {"name": "a"}}))
-
-
-@pytest.mark.parametrize(
-    ("state", "error", "then"),
-    [
-        pytest.param(_watching(), Unavailable("x"), WatchRequest("10"), id="a broken watch goes on"),
-        pytest.param(_watching(), Gone("x"), ListRequest(2), id="a watch too old lists again"),
-        pytest.param(ListWatch(2), Unavailable("x"), ListRequest(2), id="a failed list starts again"),
-        pytest.param(ListWatch(2), Gone("x"), ListRequest(2), id="a list refused as too old starts again"),
-    ],
-)
-def test_what_follows_a_failure(state: ListWatch, error: ApiError, then: object) -> None:
-    state.failed(error)
-    assert state.request == then
-
-
-@pytest.mark.parametrize(
-    ("error", "then"),
-    [
-        pytest.param(Unavailable("x"), ListRequest(1), id="from the first page"),
-        pytest.param(Gone("x"), ListRequest(0), id="in one piece when pages expire"),
-    ],
-)
-def test_a_list_that_fails_on_its_second_page_starts_over(error: ApiError, then: ListRequest) -> None:
-    machine = ListWatch(page_size=1)
-    machine.page(Page((_obj("gone by then", 1),), "10", "more"))
-    machine.failed(error)
-    assert machine.request == then
-    events = machine.page(Page((_obj("b", 2),), "20", ""))
-    assert events[0] == ListStarted(20)
-    assert events[-1] == ListFinished(frozenset({"ns/b"}), 20)
-
-
-# The loop around it.
 
 Script = list[Page | ApiError | list[WatchEvent | ApiError | float]]
 
@@ -148,10 +67,15 @@ class ScriptedServer:
         return answer
 
     async def watch(
-        self, resource_version: str, *, server_timeout: float, inactivity_timeout: float
+        self,
+        resource_version: str,
+        *,
+        server_timeout: float,
+        inactivity_timeout: float,
+        send_initial_events: bool = False,
     ) -> AsyncGenerator[WatchEvent, None]:
         assert server_timeout > inactivity_timeout > 0
-        self.asked.append((self._clock.monotonic(), WatchRequest(resource_version)))
+        self.asked.append((self._clock.monotonic(), WatchRequest(resource_version, send_initial_events)))
         answer = await self._next()
         if isinstance(answer, ApiError):
             raise answer
@@ -170,11 +94,13 @@ class ScriptedServer:
         return self._script.pop(0)
 
 
-async def _watch(script: Script, seconds: float = 1000.0) -> tuple[ScriptedServer, list[Event]]:
+async def _watch(
+    script: Script, seconds: float = 1000.0, settings: WatcherSettings = LISTS
+) -> tuple[ScriptedServer, list[Event]]:
     clock = FakeClock()
     server = ScriptedServer(clock, script)
     events: list[Event] = []
-    task = asyncio.create_task(Watcher(server, clock, SETTINGS).run(events.append))
+    task = asyncio.create_task(Watcher(server, clock, settings).run(events.append))
     await clock.run_for(seconds)
     assert not task.done(), task
     task.cancel()
@@ -254,7 +180,7 @@ async def test_an_answer_that_makes_no_sense_leads_to_a_new_list() -> None:
 async def test_the_problem_is_told_until_it_is_over() -> None:
     clock = FakeClock()
     server = ScriptedServer(clock, [Unavailable("connection refused"), EMPTY, [_bookmark(11), 500.0]])
-    watcher = Watcher(server, clock, SETTINGS)
+    watcher = Watcher(server, clock, LISTS)
     assert watcher.problem == ""
     task = asyncio.create_task(watcher.run(lambda _: None))
     await settle()
@@ -265,11 +191,87 @@ async def test_the_problem_is_told_until_it_is_over() -> None:
     await asyncio.gather(task, return_exceptions=True)
 
 
+def _end(version: int) -> WatchEvent:
+    """The bookmark that ends the initial events."""
+    annotations = {"k8s.io/initial-events-end": "true"}
+    return WatchEvent("BOOKMARK", {"metadata": {"resourceVersion": str(version), "annotations": annotations}})
+
+
+async def test_a_watch_list_goes_on_as_a_watch_without_another_request() -> None:
+    server, events = await _watch(
+        [[_event("ADDED", "a", 5), _end(10), _event("ADDED", "b", 11), 400.0]], 300, WATCH_LISTS
+    )
+    assert server.asked == [(0.0, WatchRequest("", initial=True))]
+    assert events == [
+        Applied("ns/a", _obj("a", 5)),
+        ListFinished(frozenset({"ns/a"}), 10),
+        Applied("ns/b", _obj("b", 11)),
+        Progressed(11),
+    ]
+
+
+async def test_a_server_that_refuses_watch_lists_is_asked_for_lists_from_then_on() -> None:
+    server, _ = await _watch(
+        [Invalid("sendInitialEvents is forbidden"), EMPTY, Gone("x"), EMPTY, []], settings=WATCH_LISTS
+    )
+    assert [request for _, request in server.asked[:5]] == [
+        WatchRequest("", initial=True),
+        ListRequest(2),
+        WatchRequest("10"),
+        ListRequest(2),
+        WatchRequest("10"),
+    ]
+
+
+async def test_watch_lists_that_break_before_their_end_wait_between_and_give_way_to_a_list() -> None:
+    broken: Script = [[_event("ADDED", "a", 5)], [_event("ADDED", "a", 5), Unavailable("x")]]
+    server, events = await _watch([*broken, EMPTY, []], 10, settings=WATCH_LISTS)
+    assert server.asked[:4] == [
+        (0.0, WatchRequest("", initial=True)),
+        (1.0, WatchRequest("5", initial=True)),
+        (3.0, ListRequest(2)),
+        (3.0, WatchRequest("10")),
+    ]
+    assert events.count(ListFinished(frozenset(), 10)) == 1
+
+
+async def test_a_watch_list_that_never_comes_to_its_end_is_given_up() -> None:
+    settings = replace(WATCH_LISTS, initial_timeout=0.01)
+    clock = FakeClock()
+    server = ScriptedServer(clock, [[_event("ADDED", "a", 5), 100.0], [100.0], EMPTY])
+    watcher = Watcher(server, clock, settings)
+    task = asyncio.create_task(watcher.run(lambda _: None))
+    async with asyncio.timeout(5):
+        while not any(isinstance(request, ListRequest) for _, request in server.asked):
+            await asyncio.sleep(0.02)
+            clock.advance(2.0)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert [type(request) for _, request in server.asked[:3]] == [WatchRequest, WatchRequest, ListRequest]
+
+
+async def test_the_deadline_of_the_initial_events_is_none_of_the_watch_that_follows() -> None:
+    settings = replace(WATCH_LISTS, initial_timeout=0.05)
+    clock = FakeClock()
+    server = ScriptedServer(clock, [[_end(10), 100.0, _event("ADDED", "late", 11), 100.0]])
+    events: list[Event] = []
+    task = asyncio.create_task(Watcher(server, clock, settings).run(events.append))
+    await settle()
+    await asyncio.sleep(0.1)  # longer than the deadline, on the loop's own clock
+    await clock.run_for(150)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert len(server.asked) == 1
+    assert events[-1] == Progressed(11)
+
+
 # The informer, which adds a store.
 
 
 async def _inform(
-    script: Script, check: Callable[[Informer[str], FakeClock, CollectorRegistry], Any]
+    script: Script,
+    check: Callable[[Informer[str], FakeClock, CollectorRegistry], Any],
+    settings: WatcherSettings = LISTS,
 ) -> list[tuple[str, str | None, str | None]]:
     clock, registry = FakeClock(), CollectorRegistry()
 
@@ -279,7 +281,7 @@ async def _inform(
         return str(raw["metadata"]["resourceVersion"])
 
     server = ScriptedServer(clock, script)
-    informer = Informer(server, project, clock, settings=SETTINGS, metrics=RuntimeMetrics(registry))
+    informer = Informer(server, project, clock, settings=settings, metrics=RuntimeMetrics(registry))
     changes: list[tuple[str, str | None, str | None]] = []
     informer.on_change(lambda key, old, new: changes.append((key, old, new)))
     task = asyncio.create_task(informer.run())
@@ -306,6 +308,26 @@ async def test_after_a_new_list_only_differences_are_told() -> None:
     ]
     changes = await _inform(script, lambda *_: None)
     assert changes[3:] == [("ns/changed", "2", "12"), ("ns/new", None, "13"), ("ns/vanished", "3", None)]
+
+
+async def test_a_new_watch_list_tells_differences_only_and_what_vanished_meanwhile() -> None:
+    before = [_event("ADDED", "same", 1), _event("ADDED", "changed", 2), _event("ADDED", "vanished", 3)]
+    after = [_event("ADDED", "new", 13), _event("ADDED", "same", 1), _event("ADDED", "changed", 12)]
+    broken = after[:1]
+    script: Script = [[*before, _end(10), Gone("x")], [*broken, Unavailable("x")], [*after, _end(20), 500.0]]
+    changes = await _inform(script, lambda *_: None, WATCH_LISTS)
+    assert changes[3:] == [("ns/new", None, "13"), ("ns/changed", "2", "12"), ("ns/vanished", "3", None)]
+
+
+async def test_the_informer_is_synced_by_the_end_of_the_watch_list_and_not_before() -> None:
+    synced: list[bool] = []
+
+    def check(informer: Informer[str], *_: object) -> None:
+        synced.append(informer.has_synced)
+
+    await _inform([[_event("ADDED", "a", 1), _bookmark(9), 500.0]], check, WATCH_LISTS)
+    await _inform([[_event("ADDED", "a", 1), _end(10), 500.0]], check, WATCH_LISTS)
+    assert synced == [False, True]
 
 
 async def test_the_informer_counts_what_it_holds_and_what_it_keeps_out() -> None:
