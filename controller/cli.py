@@ -14,7 +14,15 @@ from controller.errors import ExitCode
 from controller.logs import configure_logs
 from controller.runtime.manager import PartEndedError
 from controller.runtime.transport import ConfigurationError
-from controller.settings import Address, LogFormat, LogLevel, OperatorSettings
+from controller.settings import (
+    Address,
+    LogFormat,
+    LogLevel,
+    OperatorSettings,
+    default_identity,
+    identity_problem,
+    own_namespace,
+)
 from controller.wiring import run_operator
 
 app = typer.Typer(
@@ -47,6 +55,12 @@ def _hosts(values: list[str] | None) -> list[str] | None:
             bare = value.rpartition("://")[2].partition("/")[0].partition(":")[0]
             raise typer.BadParameter(f"{value!r} is not a host: write {bare or 'agents.internal'}")
     return values
+
+
+def _identity(value: str | None) -> str | None:
+    if value is not None and (problem := identity_problem(value)):
+        raise typer.BadParameter(problem)
+    return value
 
 
 @app.callback()
@@ -104,6 +118,23 @@ def operator(  # noqa: PLR0913, PLR0917  each is a flag of its own
             help="Where the routers accept user traffic.",
         ),
     ] = Address("0.0.0.0", 8080),  # noqa: S104  user traffic comes from everywhere
+    namespace: Annotated[
+        str | None,
+        typer.Option(
+            "--namespace",
+            "-n",
+            envvar="AGENTROLLOUT_NAMESPACE",
+            help="Where the replicas elect their leader. Left out: the pod's, else default.",
+        ),
+    ] = None,
+    identity: Annotated[
+        str | None,
+        typer.Option(
+            envvar="AGENTROLLOUT_IDENTITY",
+            callback=_identity,
+            help="Name of this replica, unlike that of any other that runs. Left out: the host's name and the http port.",
+        ),
+    ] = None,
     allowed_url_host: Annotated[
         list[str] | None,
         typer.Option(
@@ -127,6 +158,8 @@ def operator(  # noqa: PLR0913, PLR0917  each is a flag of its own
         xds_address=xds_address,
         http_address=http_address,
         router_address=router_address,
+        namespace=namespace or own_namespace(),
+        identity=identity or default_identity(http_address),
         allowed_url_hosts=frozenset(allowed_url_host or ()),
     )
     try:

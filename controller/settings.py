@@ -2,8 +2,24 @@
 
 from __future__ import annotations
 
+import re
+import socket
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
+
+FIELD_MANAGER = "agentrollout"
+"""The name under which the API server notes what the operator owns."""
+
+_POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+
+
+def own_namespace() -> str:
+    """The namespace of this pod; ``default`` outside of a cluster."""
+    try:
+        return _POD_NAMESPACE.read_text().strip() or "default"
+    except OSError:
+        return "default"
 
 
 class LogFormat(StrEnum):
@@ -57,6 +73,8 @@ class OperatorSettings:
         xds_address: Where routers fetch their configuration.
         http_address: Health, metrics and artifacts.
         router_address: Where the routers accept user traffic.
+        namespace: Where the replicas' Leases lie.
+        identity: Name of this replica, unique among those that run at the same time.
         allowed_url_hosts: Hosts that ``code.url`` may name; none turns URL backends off.
     """
 
@@ -66,4 +84,27 @@ class OperatorSettings:
     xds_address: Address
     http_address: Address
     router_address: Address
+    namespace: str
+    identity: str
     allowed_url_hosts: frozenset[str]
+
+
+_IDENTITY = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+
+
+def identity_problem(identity: str) -> str:
+    """Why a replica cannot have this name, which becomes part of the name of an object; ``""`` if it can."""
+    if _IDENTITY.fullmatch(identity) and len(identity) <= 200:
+        return ""
+    return (
+        f"{identity!r} is not a name: write at most 200 characters of a-z, 0-9, - and ., such as operator-0"
+    )
+
+
+def default_identity(http_address: Address) -> str:
+    """The host's name and a port that no second operator can have there.
+
+    A container that is started again in its pod keeps this name, and with it a Lease that it held.
+    """
+    host = re.sub(r"[^a-z0-9.-]+", "-", socket.gethostname().lower()).strip("-.")[:190]
+    return f"{host or 'operator'}-{http_address.port}"

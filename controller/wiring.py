@@ -26,8 +26,10 @@ from controller.reconcilers.observed import (
     observe_revision,
     observe_rollout,
 )
+from controller.reconcilers.roles import RoleReconciler
 from controller.reconcilers.rollouts import RolloutReconciler
 from controller.reconcilers.traffic import BY_HOST, BY_OWNER, TrafficPublisher
+from controller.replicas import Replicas
 from controller.runtime.client import ResourceClient
 from controller.runtime.clock import Clock, SystemClock
 from controller.runtime.controller import Controller
@@ -38,10 +40,10 @@ from controller.runtime.metrics import RuntimeMetrics
 from controller.runtime.store import Store
 from controller.runtime.transport import KubernetesTransport
 from controller.runtime.workqueue import WorkQueue
-from controller.settings import Address, OperatorSettings
+from controller.settings import FIELD_MANAGER, Address, OperatorSettings
 from controller.web import HttpServer, ReadArtifact, create_app
 
-FIELD_MANAGER = CONTROLLER = "agentrollout"
+CONTROLLER = "agentrollout"
 BY_ARTIFACT = "artifact"
 WORKERS = 64
 
@@ -84,11 +86,12 @@ def build_manager(
         now=clock.now, options=RouterOptions(listen_address=users.host, listen_port=users.port)
     )
     publisher = TrafficPublisher(router, rollouts.store, revisions.store)
+    replicas = Replicas.of(settings, transport, router, publisher, clock, runtime_metrics)
     metrics = RolloutMetrics(registry, clock)
     gatherer = Gatherer(
         revisions=revisions.store,
         publisher=publisher,
-        router=router,
+        fleet=replicas.fleet,
         metrics=source,
         catalogue=CATALOGUE,
         allowed_hosts=settings.allowed_url_hosts,
@@ -105,6 +108,16 @@ def build_manager(
         metrics=metrics,
     )
     queue = WorkQueue(CONTROLLER, clock, metrics=runtime_metrics)
+    roles = RoleReconciler(
+        replicas.elector.role,
+        reconciler,
+        rollouts=rollouts.store,
+        publisher=publisher,
+        queue=queue,
+        metrics=metrics,
+    )
+    replicas.elector.on_role(roles.role_changed)
+    replicas.fleet.on_change(queue.add)
     publisher.on_change(queue.add)
     router.on_change(lambda key: _acknowledged(key, publisher, metrics, router))
     router.on_change(queue.add)
@@ -116,10 +129,9 @@ def build_manager(
     manager.add_informer(rollouts)
     manager.add_informer(revisions)
     manager.add_runnable("xds", lambda: _serve_xds(router, settings.xds_address))
+    replicas.join(manager)
     manager.add_controller(
-        Controller(
-            CONTROLLER, queue, reconciler.reconcile, clock=clock, workers=WORKERS, metrics=runtime_metrics
-        )
+        Controller(CONTROLLER, queue, roles.reconcile, clock=clock, workers=WORKERS, metrics=runtime_metrics)
     )
     return manager
 

@@ -9,10 +9,21 @@ from typing import Protocol
 from controller.core.counts import Series
 from controller.core.traffic import Programmed, TrafficTable
 
-__all__ = ["MetricSource", "MetricSourceError", "Programmed", "TrafficRouter"]
+__all__ = ["DataPlane", "MetricSource", "MetricSourceError", "Programmed", "TrafficRouter"]
 
 
-class TrafficRouter(Protocol):
+class DataPlane(Protocol):
+    """What routers say of themselves."""
+
+    @property
+    def routers(self) -> frozenset[str]:
+        """Names of the connected router instances."""
+
+    def programmed(self, key: str) -> Programmed:
+        """What the data plane last acknowledged for the rollout ``namespace/name``."""
+
+
+class TrafficRouter(DataPlane, Protocol):
     """Carries user traffic as the tables say. Implementations never block and never raise on a bad network."""
 
     def publish(self, table: TrafficTable) -> None:
@@ -20,9 +31,6 @@ class TrafficRouter(Protocol):
 
     def remove(self, key: str) -> None:
         """Stop serving the rollout ``namespace/name``."""
-
-    def programmed(self, key: str) -> Programmed:
-        """What the data plane last acknowledged for this rollout."""
 
     def on_change(self, callback: Callable[[str], None]) -> None:
         """Call ``callback(key)`` on the event loop whenever ``programmed(key)`` may have changed."""

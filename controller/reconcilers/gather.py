@@ -7,12 +7,13 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from controller.adapters.ports import MetricSource, MetricSourceError, TrafficRouter
+from controller.adapters.ports import MetricSource, MetricSourceError
 from controller.api.reasons import Reason
 from controller.core.snapshot import Problem, Samples, Snapshot
 from controller.core.stages import Arm, comparisons, evaluation_due
 from controller.core.tally import Catalogue
 from controller.reconcilers.backends import backend_problem
+from controller.reconcilers.fleet import Fleet
 from controller.reconcilers.observed import ObservedRevision, ObservedRollout
 from controller.reconcilers.traffic import BY_OWNER, TrafficPublisher
 from controller.runtime.store import Store
@@ -34,7 +35,7 @@ class Gatherer:
         *,
         revisions: Store[ObservedRevision],
         publisher: TrafficPublisher,
-        router: TrafficRouter,
+        fleet: Fleet,
         metrics: MetricSource,
         catalogue: Catalogue,
         allowed_hosts: frozenset[str],
@@ -42,7 +43,7 @@ class Gatherer:
         """Nothing is read yet."""
         self._revisions = revisions
         self._publisher = publisher
-        self._router = router
+        self._fleet = fleet
         self._metrics = metrics
         self._catalogue = catalogue
         self._allowed_hosts = allowed_hosts
@@ -57,8 +58,8 @@ class Gatherer:
             wanted_backend=observed.backend,
             problem=self._problem(observed),
             revisions=tuple(found.revision for found in self._revisions.by_index(BY_OWNER, key)),
-            programmed=self._router.programmed(key),
-            latch=self._publisher.latched(key),
+            programmed=self._fleet.programmed(key),
+            latch=self._fleet.latched(key),
         )
 
     async def with_evidence(self, snapshot: Snapshot, now: datetime) -> Snapshot:

@@ -61,6 +61,11 @@ class RolloutMetrics:
         self.cut_seconds.observe(seconds)
         return seconds
 
+    def clear(self) -> None:
+        """Another replica decides now: what is shown here would be old."""
+        self._pushed.clear()
+        self.weight.clear()
+
     def forget(self, key: str) -> None:
         """The rollout is gone: so are its series."""
         self._pushed.pop(key, None)

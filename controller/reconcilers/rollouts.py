@@ -87,6 +87,21 @@ class RolloutReconciler:
         took = self.clock.monotonic() - began
         return Result(max(decided.requeue_after.total_seconds() - took, 0.0))
 
+    async def guard(self, key: str) -> Result:
+        """Take a candidate that fails from the routers of this replica, and do nothing else.
+
+        For a replica that may not write while nobody is seen to lead. The evidence is read from where status stands,
+        as the next leader will; the cut is latched, so that it holds until that one has stored it.
+        """
+        observed = self.rollouts.get(key)
+        if observed is None or observed.rollout.status.stage is None or self.publisher.latched(key):
+            return Result()
+        with bound_contextvars(rollout=key, **_delivery(observed.rollout)):
+            snapshot, decided = await self._decide(observed, self.clock.now())
+            if decided.cut and decided.rule == "rollback":
+                self._cut(snapshot, decided, self.clock.monotonic())
+        return Result(snapshot.analysis.interval.total_seconds())
+
     async def _decide(self, observed: ObservedRollout, now: datetime) -> tuple[Snapshot, Plan]:
         """What is to be done; a cut that needs no evidence does not wait for the metric source."""
         snapshot = self.gatherer.snapshot(observed)

@@ -7,7 +7,7 @@ cut. What is served is never more than both status and latch allow.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 
 from controller.adapters.ports import TrafficRouter
 from controller.api.rollout import AgentRollout
@@ -75,6 +75,15 @@ class TrafficPublisher:
         """The cut that status does not show yet."""
         return self._latches.get(key)
 
+    def latches(self) -> Mapping[str, Latch]:
+        """All cuts that status does not show yet, by key."""
+        return dict(self._latches)
+
+    def release_without_verdict(self) -> None:
+        """Forget the cuts that follow from the spec alone: whoever leads now reads the same spec."""
+        for key in [key for key, latch in self._latches.items() if not latch.metric]:
+            self.release(key)
+
     def release(self, key: str) -> None:
         """Forget the latch: status shows the cut, or the decision was taken anew."""
         if self._latches.pop(key, None):
@@ -86,6 +95,14 @@ class TrafficPublisher:
         if table is not None:
             self._published[key] = table
             self._router.publish(table)
+
+    def published(self, key: str) -> TrafficTable | None:
+        """The table that was last sent to the router."""
+        return self._published.get(key)
+
+    def tables(self) -> Iterable[TrafficTable]:
+        """All tables that were last sent to the router."""
+        return self._published.values()
 
     def wanted(self, key: str) -> TrafficTable | None:
         """The traffic that status and latch ask for.

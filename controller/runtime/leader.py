@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import structlog
 
@@ -25,15 +27,41 @@ RoleListener = Callable[[Role, Role], None]
 """``listener(before, after)``."""
 
 
+@dataclass(frozen=True, slots=True)
+class LeaseLock:
+    """One Lease that a replica writes under its name.
+
+    Attributes:
+        client: Writes it.
+        namespace: Where it lies.
+        name: Its name.
+        identity: Name of this replica, unique among all that run at the same time; one that is started again under
+            the same name need not wait for a Lease that it held to expire.
+        labels: Labels of the Lease, by which watches find it.
+    """
+
+    client: ResourceClient
+    namespace: str
+    name: str
+    identity: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """Key of the Lease."""
+        return object_key(self.namespace, self.name)
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What it is called and labelled."""
+        return {"name": self.name, "namespace": self.namespace, "labels": dict(self.labels)}
+
+
 class LeaderElector:
     """Takes part in the election until it is cancelled, and then makes room for another replica.
 
     Args:
-        client: Writes Leases.
-        namespace: Where the Lease lies.
-        name: Its name.
-        identity: Name of this replica, unique among all that run at the same time; one that is started again under
-            the same name need not wait for the Lease to expire.
+        lock: The Lease.
         clock: Source of time.
         settings: Times.
         metrics: Where the role is shown.
@@ -41,21 +69,16 @@ class LeaderElector:
 
     def __init__(
         self,
-        client: ResourceClient,
+        lock: LeaseLock,
         *,
-        namespace: str,
-        name: str,
-        identity: str,
         clock: Clock,
         settings: ElectionSettings | None = None,
         metrics: RuntimeMetrics | None = None,
     ) -> None:
-        self.name = name
-        self._client = client
-        self._namespace = namespace
+        self._lock = lock
         self._clock = clock
-        self._election = Election(identity, settings or ElectionSettings(), now=clock.monotonic())
-        self._master = (metrics or private_metrics()).leader.labels(name=name)
+        self._election = Election(lock.identity, settings or ElectionSettings(), now=clock.monotonic())
+        self._master = (metrics or private_metrics()).leader.labels(name=lock.name)
         self._announced = Role.FOLLOWING
         self._listeners: list[RoleListener] = []
         self._woken = asyncio.Event()
@@ -80,9 +103,8 @@ class LeaderElector:
         """Call ``listener(before, after)`` on the event loop after each change."""
         self._listeners.append(listener)
 
-    def saw(self, lease: RawObject | None) -> None:
+    def saw(self, record: LeaseRecord | None) -> None:
         """The watch has brought the Lease, or its deletion."""
-        record = None if lease is None else LeaseRecord.of(lease)
         self._election.saw(record, self._clock.monotonic())
         self._woken.set()
 
@@ -125,7 +147,7 @@ class LeaderElector:
             retry_after = (error.retry_after if isinstance(error, ApiError) else None) or 0.0
             period = self._election.settings.retry_period
             self._election.failed(self._clock.monotonic(), min(max(retry_after, period), 2 * period))
-            _log.info("lease_not_written", lease=self.name, error=str(error) or "no answer in time")
+            _log.info("lease_not_written", lease=self._lock.name, error=str(error) or "no answer in time")
             if isinstance(error, NotFound):
                 self._election.saw(None, self._clock.monotonic())
         else:
@@ -133,39 +155,34 @@ class LeaderElector:
 
     async def _write(self) -> RawObject:
         record = self._election.record
-        metadata = {"name": self.name, "namespace": self._namespace}
         spec = self._election.spec(self._clock.now())
         if record is None:
-            return await self._client.create({"metadata": metadata, "spec": spec})
-        metadata["resourceVersion"] = record.resource_version
-        return await self._client.update({"metadata": metadata, "spec": spec})
+            return await self._lock.client.create({"metadata": self._lock.metadata, "spec": spec})
+        metadata = {**self._lock.metadata, "resourceVersion": record.resource_version}
+        return await self._lock.client.update({"metadata": metadata, "spec": spec})
 
     async def _read_again(self) -> None:
         """Someone else was faster; the watch may be slow to say so."""
         now = self._clock.monotonic()
         self._election.failed(now, self._election.settings.retry_period)
         try:
-            lease = await self._client.get(object_key(self._namespace, self.name))
+            lease = await self._lock.client.get(self._lock.key)
         except ApiError as error:
-            _log.info("lease_not_read", lease=self.name, error=str(error))
+            _log.info("lease_not_read", lease=self._lock.name, error=str(error))
             if isinstance(error, NotFound):
                 self._election.saw(None, self._clock.monotonic())
             return
         self._election.saw(LeaseRecord.of(lease), self._clock.monotonic())
 
     async def _release(self, record: LeaseRecord) -> None:
-        metadata = {
-            "name": self.name,
-            "namespace": self._namespace,
-            "resourceVersion": record.resource_version,
-        }
+        metadata = {**self._lock.metadata, "resourceVersion": record.resource_version}
         try:
             async with asyncio.timeout(self._election.settings.retry_period):
-                await self._client.update(
+                await self._lock.client.update(
                     {"metadata": metadata, "spec": self._election.released(self._clock.now())}
                 )
         except (ApiError, TimeoutError) as error:
-            _log.info("lease_not_released", lease=self.name, error=str(error) or "no answer in time")
+            _log.info("lease_not_released", lease=self._lock.name, error=str(error) or "no answer in time")
 
     def _announce(self) -> None:
         before, after = self._announced, self.role()
@@ -173,6 +190,6 @@ class LeaderElector:
             return
         self._announced = after
         self._master.set(1 if after is Role.LEADING else 0)
-        _log.info("role_changed", lease=self.name, before=before, after=after, holder=self.holder)
+        _log.info("role_changed", lease=self._lock.name, before=before, after=after, holder=self.holder)
         for listener in self._listeners:
             listener(before, after)

@@ -101,6 +101,7 @@ class DeliveryLab:
             f"--http-address={http}",
             f"--router-address={users}",
             f"--allowed-url-host={LOOPBACK}",
+            f"--namespace={self.namespace}",
         ]
 
     async def __aenter__(self) -> Self:

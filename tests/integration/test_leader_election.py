@@ -11,10 +11,9 @@ import pytest
 
 from controller.runtime.client import ResourceClient
 from controller.runtime.clock import SystemClock
-from controller.runtime.election import ElectionSettings, Role
+from controller.runtime.election import ElectionSettings, LeaseRecord, Role
 from controller.runtime.informer import Informer
-from controller.runtime.leader import LEASES, LeaderElector
-from controller.runtime.resource import RawObject
+from controller.runtime.leader import LEASES, LeaderElector, LeaseLock
 from controller.runtime.transport import KubernetesTransport
 from devkit.controlplane import ControlPlane
 
@@ -52,15 +51,10 @@ async def replicas(client: ResourceClient, namespace: str, *names: str) -> Async
 @asynccontextmanager
 async def _replica(client: ResourceClient, namespace: str, name: str) -> AsyncIterator[Replica]:
     clock = SystemClock()
-    elector = LeaderElector(
-        client, namespace=namespace, name="operator", identity=name, clock=clock, settings=QUICK
-    )
+    elector = LeaderElector(LeaseLock(client, namespace, "operator", name), clock=clock, settings=QUICK)
 
-    def look(raw: RawObject) -> RawObject:
-        elector.saw(raw)
-        return raw
-
-    informer = Informer(client, look, clock)
+    informer = Informer(client, LeaseRecord.of, clock)
+    informer.on_change(lambda _key, _old, new: elector.saw(new))
     watching = asyncio.create_task(informer.run())
     await informer.wait_for_sync()
     replica = Replica(elector, asyncio.create_task(elector.run()))

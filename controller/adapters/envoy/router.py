@@ -79,6 +79,11 @@ class EnvoyRouter:
         if owner_name(key) in self._wanted:
             self._want(key, None, Bundle(owner_name(key), ()))
 
+    @property
+    def routers(self) -> frozenset[str]:
+        """Names of the connected Envoys."""
+        return frozenset(node.name for node in self._server.nodes)
+
     def programmed(self, key: str) -> Programmed:
         """What every connected Envoy has acknowledged for this rollout."""
         nodes = self._server.nodes

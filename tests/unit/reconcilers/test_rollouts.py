@@ -15,6 +15,7 @@ from controller.api.reasons import ConditionType, Reason, State
 from controller.api.rollout import AgentRollout
 from controller.core.counts import Series
 from controller.core.traffic import Programmed, TrafficTable
+from controller.reconcilers.fleet import Fleet, observe_report
 from controller.reconcilers.gather import Gatherer
 from controller.reconcilers.metrics import RolloutMetrics
 from controller.reconcilers.observed import hosts_of, observe_revision, observe_rollout
@@ -95,6 +96,10 @@ class Router:
     def programmed(self, key: str) -> Programmed:
         return Programmed(self.table, self.at, 1)
 
+    @property
+    def routers(self) -> frozenset[str]:
+        return frozenset({"router-0"})
+
     def on_change(self, callback: Callable[[str], None]) -> None: ...
 
 
@@ -109,6 +114,7 @@ class World:
         self.rollouts = Store(observe_rollout, indexers={BY_HOST: hosts_of})
         self.revisions = Store(observe_revision, indexers={BY_OWNER: lambda r: (r.owner,)})
         self.publisher = TrafficPublisher(self.router, self.rollouts, self.revisions)
+        self.reports = Store(observe_report)
         self.users = VirtualRollout(rollout_of(), now=self.clock.now())
         self.queries: list[tuple[frozenset[str], tuple[str, ...], float]] = []
         self.blind = ""
@@ -121,7 +127,13 @@ class World:
             gatherer=Gatherer(
                 revisions=self.revisions,
                 publisher=self.publisher,
-                router=self.router,
+                fleet=Fleet(
+                    self.router,
+                    self.publisher,
+                    self.reports,
+                    identity="this",
+                    clock=self.clock,
+                ),
                 metrics=self,
                 catalogue=CATALOGUE,
                 allowed_hosts=frozenset({"v1", "v2", "v3"}),

@@ -35,6 +35,10 @@ class RecordingRouter:
     def programmed(self, key: str) -> Programmed:
         return Programmed(self.tables.get(key), None, 1)
 
+    @property
+    def routers(self) -> frozenset[str]:
+        return frozenset({"router-0"})
+
     def on_change(self, callback: Callable[[str], None]) -> None:
         raise AssertionError("the publisher does not listen to the router")
 

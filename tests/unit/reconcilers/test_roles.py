@@ -1,0 +1,132 @@
+"""Leading, guarding and following; and what a change of role does to the work at hand."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from controller.reconcilers.roles import RoleReconciler
+from controller.runtime.controller import Result
+from controller.runtime.election import Role
+from controller.runtime.testing import settle
+
+
+@dataclass
+class Around:
+    """A reconciler that waits until it is told to go on, and everything else that a change of role touches."""
+
+    journal: list[str] = field(default_factory=list)
+    go_on: asyncio.Event = field(default_factory=asyncio.Event)
+    queued: list[str] = field(default_factory=list)
+    delivering: tuple[str, ...] = ("shop/b",)
+    all_keys: tuple[str, ...] = ("shop/a", "shop/b")
+
+    async def reconcile(self, key: str) -> Result:
+        self.journal.append(f"lead {key}")
+        try:
+            await self.go_on.wait()
+        except asyncio.CancelledError:
+            self.journal.append("cancelled")
+            raise
+        return Result(7)
+
+    async def guard(self, key: str) -> Result:
+        self.journal.append(f"guard {key}")
+        return Result(15)
+
+    def keys(self) -> tuple[str, ...]:
+        return self.all_keys
+
+    def list(self) -> tuple[Any, ...]:
+        return tuple(_Observed(key, key in self.delivering) for key in self.all_keys)
+
+    def release_without_verdict(self) -> None:
+        self.journal.append("release")
+
+    def clear(self) -> None:
+        self.journal.append("clear")
+
+    def add(self, key: str) -> None:
+        self.queued.append(key)
+
+
+class _Observed:
+    """Just enough of an ObservedRollout."""
+
+    def __init__(self, key: str, delivering: bool) -> None:
+        self.rollout = self.status = self.metadata = self
+        self.key = key
+        self.candidate = delivering
+
+
+class World:
+    def __init__(self) -> None:
+        self.role, self.around = Role.LEADING, Around()
+        a: Any = self.around
+        self.reconciler = RoleReconciler(lambda: self.role, a, rollouts=a, publisher=a, queue=a, metrics=a)
+
+    def become(self, role: Role) -> None:
+        before, self.role = self.role, role
+        self.reconciler.role_changed(before, role)
+
+
+async def test_the_leader_reconciles() -> None:
+    world = World()
+    world.around.go_on.set()
+    assert await world.reconciler.reconcile("shop/a") == Result(7)
+    assert world.around.journal == ["lead shop/a"]
+
+
+async def test_a_guard_guards_and_a_follower_rests() -> None:
+    world = World()
+    world.role = Role.GUARDING
+    assert await world.reconciler.reconcile("shop/a") == Result(15)
+    world.role = Role.FOLLOWING
+    assert await world.reconciler.reconcile("shop/a") == Result()
+    assert world.around.journal == ["guard shop/a"]
+
+
+@pytest.mark.parametrize("role", [Role.GUARDING, Role.FOLLOWING])
+async def test_losing_the_lease_cancels_the_work_and_looks_at_its_key_again(role: Role) -> None:
+    world = World()
+    working = asyncio.create_task(world.reconciler.reconcile("shop/a"))
+    await settle()
+    world.become(role)
+    assert await working == Result(0.0)
+    assert world.around.journal[:2] == ["lead shop/a", "clear"]
+    assert world.around.journal[-1] == "cancelled"
+
+
+async def test_a_worker_that_is_stopped_is_stopped() -> None:
+    world = World()
+    working = asyncio.create_task(world.reconciler.reconcile("shop/a"))
+    await settle()
+    working.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await working
+    assert world.around.journal == ["lead shop/a", "cancelled"]
+
+
+def test_a_new_leader_looks_at_those_that_deliver_first() -> None:
+    world = World()
+    world.role = Role.FOLLOWING
+    world.become(Role.LEADING)
+    assert world.around.queued[0] == "shop/b"
+    assert set(world.around.queued) == {"shop/a", "shop/b"}
+
+
+def test_a_guard_looks_only_at_those_that_deliver() -> None:
+    world = World()
+    world.role = Role.FOLLOWING
+    world.become(Role.GUARDING)
+    assert world.around.queued == ["shop/b"]
+
+
+def test_a_follower_keeps_only_the_cuts_that_rest_on_a_verdict() -> None:
+    world = World()
+    world.become(Role.FOLLOWING)
+    assert world.around.journal == ["clear", "release"]
+    assert world.around.queued == []
