@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -37,6 +38,7 @@ from controller.runtime.errors import NotFound
 from controller.runtime.informer import Informer
 from controller.runtime.manager import Manager
 from controller.runtime.metrics import RuntimeMetrics
+from controller.runtime.recorder import EVENTS, Recorder
 from controller.runtime.store import Store
 from controller.runtime.transport import KubernetesTransport
 from controller.runtime.workqueue import WorkQueue
@@ -44,6 +46,7 @@ from controller.settings import FIELD_MANAGER, Address, OperatorSettings
 from controller.web import HttpServer, ReadArtifact, create_app
 
 CONTROLLER = "agentrollout"
+EVENT_SOURCE = "agentrollout.dev/operator"
 BY_ARTIFACT = "artifact"
 WORKERS = 64
 
@@ -96,6 +99,13 @@ def build_manager(
         catalogue=CATALOGUE,
         allowed_hosts=settings.allowed_url_hosts,
     )
+    recorder = Recorder(
+        ResourceClient(transport, EVENTS, field_manager=FIELD_MANAGER),
+        clock,
+        controller=EVENT_SOURCE,
+        instance=socket.gethostname(),
+        metrics=runtime_metrics,
+    )
     reconciler = RolloutReconciler(
         rollouts=rollouts.store,
         revisions=revisions.store,
@@ -106,6 +116,7 @@ def build_manager(
         catalogue=CATALOGUE,
         clock=clock,
         metrics=metrics,
+        recorder=recorder,
     )
     queue = WorkQueue(CONTROLLER, clock, metrics=runtime_metrics)
     roles = RoleReconciler(
@@ -130,6 +141,7 @@ def build_manager(
     manager.add_informer(revisions)
     manager.add_runnable("xds", lambda: _serve_xds(router, settings.xds_address))
     replicas.join(manager)
+    manager.add_runnable("events", recorder.run)
     manager.add_controller(
         Controller(CONTROLLER, queue, roles.reconcile, clock=clock, workers=WORKERS, metrics=runtime_metrics)
     )

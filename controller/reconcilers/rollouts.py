@@ -26,10 +26,12 @@ from controller.reconcilers.gather import Gatherer
 from controller.reconcilers.metrics import RolloutMetrics
 from controller.reconcilers.observed import ROLLOUTS, ObservedRevision, ObservedRollout
 from controller.reconcilers.traffic import TrafficPublisher
+from controller.reconcilers.transitions import transition
 from controller.runtime.client import ResourceClient
 from controller.runtime.clock import Clock
 from controller.runtime.controller import Result
 from controller.runtime.errors import ApiError, Conflict, NotFound
+from controller.runtime.recorder import EventType, ObjectReference, Recorder
 from controller.runtime.store import Store
 
 _log = structlog.get_logger(__name__)
@@ -49,6 +51,7 @@ class RolloutReconciler:
         catalogue: Which series of the router say what.
         clock: Source of ``now``.
         metrics: Where decisions are counted.
+        recorder: Where transitions are told.
     """
 
     rollouts: Store[ObservedRollout]
@@ -60,6 +63,7 @@ class RolloutReconciler:
     catalogue: Catalogue
     clock: Clock
     metrics: RolloutMetrics
+    recorder: Recorder
     _failing_since: dict[str, float] = field(default_factory=dict, init=False)
 
     async def reconcile(self, key: str) -> Result:
@@ -132,6 +136,7 @@ class RolloutReconciler:
         if decided.create_revision:
             await self._create_revision(snapshot)
         await self._store_status(snapshot, decided)
+        self._record(snapshot, decided)
         for name in decided.delete_revisions:
             await self._delete_revision(f"{snapshot.rollout.metadata.namespace}/{name}")
         self.metrics.observe(key, decided.status)
@@ -196,6 +201,20 @@ class RolloutReconciler:
             self.rollouts.put_if_newer(await self.rollout_client.get(metadata.key))
             raise
         self.rollouts.put_if_newer(stored)
+
+    def _record(self, snapshot: Snapshot, decided: Plan) -> None:
+        """Tell people, now that it is stored."""
+        told = transition(snapshot.rollout.status, decided)
+        if told is None:
+            return
+        metadata = snapshot.rollout.metadata
+        self.recorder.record(
+            ObjectReference(ROLLOUTS, metadata.namespace, metadata.name, metadata.uid),
+            event_type=EventType.WARNING if told.bad else EventType.NORMAL,
+            reason=told.reason,
+            action=told.action,
+            note=told.message,
+        )
 
     async def _delete_revision(self, key: str) -> None:
         try:

@@ -26,6 +26,7 @@ class RuntimeMetrics:
         requests: Requests to the API server by ``code`` (``<error>`` without an answer), ``method`` and ``host``.
         watch_restarts: Ended watches by ``resource`` and ``reason``.
         leader: 1 while this process leads by the Lease ``name``, else 0.
+        events: Kubernetes events by ``outcome``: created, updated (a series goes on), refused, dropped (too many waited).
         store_objects: Objects in the store of ``resource``.
         store_invalid: Objects of ``resource`` that cannot be understood and are kept out.
     """
@@ -114,6 +115,9 @@ class RuntimeMetrics:
             "Whether this process is the leader: 1 if so.",
             ["name"],
             registry=registry,
+        )
+        self.events = Counter(
+            "agentrollout_events_total", "Kubernetes events by outcome.", ["outcome"], registry=registry
         )
         self.store_objects = Gauge(
             "agentrollout_store_objects", "Objects in the store.", resource, registry=registry

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, cast
 
@@ -23,6 +24,7 @@ from controller.reconcilers.rollouts import RolloutReconciler
 from controller.reconcilers.traffic import BY_HOST, BY_OWNER, TrafficPublisher
 from controller.runtime.client import ResourceClient
 from controller.runtime.errors import Conflict, NotFound, Unavailable
+from controller.runtime.recorder import EventType, ObjectReference, Recorder
 from controller.runtime.store import Store
 from controller.runtime.testing import FakeClock
 from tests.virtual import CATALOGUE, Behaviour, VirtualRollout, rollout_of
@@ -119,6 +121,7 @@ class World:
         self.queries: list[tuple[frozenset[str], tuple[str, ...], float]] = []
         self.blind = ""
         self.registry = CollectorRegistry()
+        self.told: list[tuple[str, str, str]] = []
         self.reconciler = RolloutReconciler(
             rollouts=self.rollouts,
             revisions=self.revisions,
@@ -142,7 +145,16 @@ class World:
             catalogue=CATALOGUE,
             clock=self.clock,
             metrics=RolloutMetrics(self.registry, self.clock),
+            recorder=cast("Recorder", self),
         )
+
+    def record(
+        self, regarding: ObjectReference, *, event_type: EventType, reason: str, action: str, note: str
+    ) -> None:
+        assert (regarding.resource.kind, regarding.name, regarding.uid) == ("AgentRollout", "agent", "1")
+        assert note
+        self.effects.append("event")
+        self.told.append((event_type.value, reason, action))
 
     async def read(
         self, names: Iterable[str], *, label: str, values: Iterable[str], window_seconds: float, at: datetime
@@ -260,6 +272,72 @@ async def test_a_cut_holds_while_the_api_server_is_away_and_is_stored_with_its_v
     assert record.message == latch.message
     assert world.publisher.latched(KEY) is None
     assert world.router.table.candidate is None
+
+
+async def test_a_story_is_told_in_events_one_per_transition(world: World) -> None:
+    assert world.told == [("Normal", "Initialised", "Initialise")]
+    world.told.clear()
+    await in_first_stage(world)
+    await world.live(60)
+    await world.reconcile()
+    assert world.told == [
+        ("Normal", "NewArtifact", "Accept"),
+        ("Normal", "StageStarted", "Begin"),
+        ("Warning", "RolledBack", "RollBack"),
+    ]
+
+
+async def test_an_event_waits_until_status_is_stored_and_traffic_never_waits_for_it(world: World) -> None:
+    await in_first_stage(world)
+    world.told.clear()
+    world.effects.clear()
+    world.api.fail["status"] = Unavailable("no answer")
+    for _ in range(6):
+        world.serve()
+        with suppress(Unavailable):
+            await world.reconcile(1)
+    assert "cut" in world.effects
+    assert world.told == []
+    del world.api.fail["status"]
+    await world.reconcile()
+    assert world.told == [("Warning", "RolledBack", "RollBack")]
+    assert world.effects.index("event") > world.effects.index("status") > world.effects.index("cut")
+
+
+async def test_refusals_and_their_end_are_told_in_events(world: World) -> None:
+    world.told.clear()
+    world.want("http://elsewhere")
+    await world.reconcile()
+    await world.live(20)
+    world.want("http://v1")
+    await world.reconcile()
+    assert world.told == [("Warning", "BackendNotAllowed", "Reject"), ("Normal", "Accepted", "Settle")]
+
+
+async def test_blindness_and_its_end_are_told_in_events(world: World) -> None:
+    await in_first_stage(world)
+    world.users.behaviour["v2"] = Behaviour()
+    world.told.clear()
+    world.blind = "Prometheus at http://p cannot be reached"
+    world.clock.advance(15)
+    await world.reconcile()
+    world.blind = ""
+    await world.live(20)
+    assert world.told == [("Warning", "AnalysisBlind", "Hold"), ("Normal", "AwaitingEvidence", "Hold")]
+
+
+async def test_a_promotion_and_a_cancellation_are_told_in_events(world: World) -> None:
+    world.want("http://v2", stages=[{"weight": "100%", "minDuration": "10s"}])
+    await world.reconcile()
+    world.told.clear()
+    await world.live(40)
+    assert world.told == [("Normal", "Promoted", "Promote")]
+    world.told.clear()
+    world.want("http://v3")
+    await world.reconcile()
+    world.want("http://v2")
+    await world.reconcile()
+    assert world.told[-1] == ("Normal", "Cancelled", "Cancel")
 
 
 async def test_a_decision_on_an_old_object_is_not_stored(world: World) -> None:

@@ -1,0 +1,87 @@
+"""What a plan's new status tells people: one transition of the story, or none for a tick.
+
+Transitions become log lines and Kubernetes events. An event has the condition's reason as its reason and the rule that
+decided as its action.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from controller.api.reasons import ConditionType, Reason
+from controller.api.status import Condition, RolloutStatus
+from controller.core.plan import Plan
+
+_QUIET = frozenset({Reason.AWAITING_EVIDENCE, Reason.IDLE, Reason.STAGE_STARTED, Reason.ROLLED_BACK})
+"""Reasons of Progressing that bring no news: nothing happens, or it was told when the stage or the rollback began."""
+
+_PLANNED_ENDS = frozenset({Reason.SUPERSEDED, Reason.CANCELLED, Reason.IDLE})
+"""Ends of a candidate that someone asked for."""
+
+_ACTIONS = {"baseline": "Measure", "rollback": "RollBack", "settled": "Settle"}
+"""Actions whose verb is not the name of the rule."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """One step of the story.
+
+    Attributes:
+        reason: Of the condition that tells it.
+        message: Of that condition.
+        action: What was done, a verb.
+        bad: Whether someone should look at it.
+    """
+
+    reason: Reason
+    message: str
+    action: str
+    bad: bool
+
+
+def transition(before: RolloutStatus, decided: Plan) -> Transition | None:
+    """The step from the stored status to the decided one.
+
+    When two conditions tell of it in the same words (promoted, taken back), Healthy has the word.
+    """
+    told = _told(before, decided.status)
+    if told is None:
+        return None
+    bad = told.reason is Reason.ANALYSIS_BLIND or (
+        told.status == "False" and told.reason not in _PLANNED_ENDS
+    )
+    action = _ACTIONS.get(decided.rule, decided.rule.capitalize())
+    return Transition(told.reason, told.message, action, bad=bad)
+
+
+def _told(before: RolloutStatus, after: RolloutStatus) -> Condition | None:
+    progressing = _changed(before, after, ConditionType.PROGRESSING)
+    healthy = _changed(before, after, ConditionType.HEALTHY)
+    if healthy is not None and healthy.status == "Unknown":
+        healthy = None  # Progressing tells why
+    if _entered(before, after):
+        return after.condition(ConditionType.PROGRESSING)
+    if progressing is not None and progressing.reason not in _QUIET:
+        return healthy if healthy is not None and healthy.message == progressing.message else progressing
+    return healthy or _recovered(before, after)
+
+
+def _recovered(before: RolloutStatus, after: RolloutStatus) -> Condition | None:
+    """What was bad is over, although nothing else happens."""
+    was = before.condition(ConditionType.ACCEPTED)
+    now = after.condition(ConditionType.ACCEPTED)
+    if was is not None and now is not None and (was.status, now.status) == ("False", "True"):
+        return now
+    was = before.condition(ConditionType.PROGRESSING)
+    blind = was is not None and was.reason is Reason.ANALYSIS_BLIND
+    return _changed(before, after, ConditionType.PROGRESSING) if blind else None
+
+
+def _entered(before: RolloutStatus, after: RolloutStatus) -> bool:
+    """Whether a stage begins."""
+    return after.stage is not None and (before.stage is None or before.stage.index != after.stage.index)
+
+
+def _changed(before: RolloutStatus, after: RolloutStatus, kind: ConditionType) -> Condition | None:
+    was, now = before.condition(kind), after.condition(kind)
+    return None if now is None or (was is not None and was.reason == now.reason) else now
