@@ -11,9 +11,11 @@ from typing import Any
 import structlog
 from prometheus_client import CollectorRegistry
 
+from controller.adapters.batching import BatchingSource
 from controller.adapters.envoy.catalogue import CATALOGUE
 from controller.adapters.envoy.options import RouterOptions
 from controller.adapters.envoy.router import EnvoyRouter
+from controller.adapters.ports import MetricSource
 from controller.adapters.prometheus import PrometheusSource
 from controller.api.quantities import format_percent
 from controller.reconcilers.gather import Gatherer
@@ -60,7 +62,8 @@ async def run_operator(settings: OperatorSettings) -> None:
     transport = await KubernetesTransport.connect(
         kubeconfig=settings.kubeconfig, context=settings.context, metrics=runtime_metrics
     )
-    source = PrometheusSource(settings.prometheus_url)
+    prometheus = PrometheusSource(settings.prometheus_url)
+    source = BatchingSource(prometheus)
     try:
         manager = build_manager(settings, transport, source, registry, runtime_metrics)
         loop = asyncio.get_running_loop()
@@ -69,13 +72,14 @@ async def run_operator(settings: OperatorSettings) -> None:
         await manager.run()
     finally:
         await source.close()
+        await prometheus.close()
         await transport.close()
 
 
 def build_manager(
     settings: OperatorSettings,
     transport: KubernetesTransport,
-    source: PrometheusSource,
+    source: MetricSource,
     registry: CollectorRegistry,
     runtime_metrics: RuntimeMetrics,
 ) -> Manager:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Protocol
 
+from controller.api.delivery import MetricName
 from controller.core.counts import Series
+from controller.core.tally import Catalogue
 from controller.core.traffic import Programmed, TrafficTable
 
-__all__ = ["DataPlane", "MetricSource", "MetricSourceError", "Programmed", "TrafficRouter"]
+__all__ = ["DataPlane", "MetricSource", "MetricSourceError", "Programmed", "Question", "TrafficRouter"]
 
 
 class DataPlane(Protocol):
@@ -40,20 +43,61 @@ class MetricSourceError(Exception):
     """The source did not give a usable answer; the message says why in one sentence."""
 
 
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Which raw samples are wanted.
+
+    Attributes:
+        liveness: A series that every process always has; all of them are wanted.
+        names: The other series, wanted if ``label`` has one of ``values``.
+        label: The label that tells whose a series is.
+        values: Whose are wanted.
+        only: Further labels with the values that are wanted; a series that lacks the label is wanted too.
+        edges: Upper edges of the histogram buckets that are wanted; None for all.
+        window: How far to look back.
+        at: The end of the window.
+    """
+
+    liveness: str
+    names: frozenset[str]
+    label: str
+    values: frozenset[str]
+    only: tuple[tuple[str, tuple[str, ...]], ...]
+    edges: frozenset[float] | None
+    window: timedelta
+    at: datetime
+
+    @classmethod
+    def about(
+        cls,
+        catalogue: Catalogue,
+        metrics: Iterable[MetricName],
+        values: Iterable[str],
+        *,
+        edges: Iterable[float] | None,
+        window: timedelta,
+        at: datetime,
+    ) -> Question:
+        """What these metrics need, of these versions."""
+        return cls(
+            liveness=catalogue.liveness,
+            names=catalogue.counters(metrics),
+            label=catalogue.label,
+            values=frozenset(values),
+            only=catalogue.only,
+            edges=None if edges is None else frozenset(edges),
+            window=window,
+            at=at,
+        )
+
+
 class MetricSource(Protocol):
     """Reads raw counter samples."""
 
-    async def read(
-        self, names: Iterable[str], *, label: str, values: Iterable[str], window_seconds: float, at: datetime
-    ) -> tuple[Series, ...]:
-        """All raw samples in ``(at - window, at]`` of the named series, read at one instant.
+    async def read(self, question: Question) -> tuple[Series, ...]:
+        """All raw samples in ``(at - window, at]`` of the wanted series; series and samples beyond those may come too.
 
-        Args:
-            names: Series names.
-            label: A label that must have one of ``values``, or be missing from the series.
-            values: Its values.
-            window_seconds: How far to look back.
-            at: The end of the window.
+        The liveness series are never newer than the others: whatever scrape they show, the others show as well.
 
         Raises:
             MetricSourceError: On refused, late or malformed answers.

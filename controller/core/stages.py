@@ -15,6 +15,9 @@ from controller.core.traffic import AudienceSplit, Backend, TrafficTable
 
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
+GRID = timedelta(seconds=1)
+"""Evaluations begin at whole seconds: the load stays even, and as many queries suffice as the interval has seconds."""
+
 
 @dataclass(frozen=True, slots=True)
 class Arm:
@@ -138,16 +141,23 @@ def evaluation_due(
     """When evidence is to be read next; None while no candidate waits for any.
 
     Besides every interval it is read at the very end of a stage, so that a short stage does not wait for a tick. An
-    instant in the future (a clock was set back) counts as now.
+    instant in the future (a clock was set back) counts as now. The intervals of all rollouts end on one grid, so that
+    those that end together are read together.
     """
     if status.candidate is None:
         return None
     evaluated = min((status.evidence and status.evidence.evaluated_at) or LONG_AGO, now)
     if status.stage is None:
-        again = evaluated + interval if evaluated > LONG_AGO else LONG_AGO
+        again = _on_grid(evaluated + interval, interval) if evaluated > LONG_AGO else LONG_AGO
         return again if needs_past(status, stages) else None
     if status.stage.programmed_at is None:
         return None
     last = min(max(evaluated, status.stage.programmed_at), now)
-    end = stage_end(status.stage, stages)
-    return end if last < end < last + interval else last + interval
+    end, following = stage_end(status.stage, stages), _on_grid(last + interval, interval)
+    return end if last < end < following else following
+
+
+def _on_grid(time: datetime, interval: timedelta) -> datetime:
+    """The last point of the grid up to ``time``: never later than due, and at most a fifth of an interval earlier."""
+    step = min(GRID, interval / 5)
+    return time - (time - LONG_AGO) % step

@@ -32,10 +32,25 @@ class Catalogue:
     errors: MetricDefinition
     latency: LatencyDefinition
 
-    def metric_names(self) -> frozenset[str]:
-        """Every series name that any metric reads, liveness included."""
-        terms = (*self.errors.total, *self.errors.bad, self.latency.count, *self.latency.lost)
-        return frozenset({self.liveness, self.latency.buckets, *(term.metric for term in terms)})
+    @property
+    def only(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """For each label that tells terms apart the values that some term counts; other series need not be read."""
+        found: dict[str, set[str]] = defaultdict(set)
+        for term in (*self.errors.total, *self.errors.bad, self.latency.count, *self.latency.lost):
+            for name, value in term.labels:
+                found[name].add(value)
+        return tuple((name, tuple(sorted(values))) for name, values in sorted(found.items()))
+
+    def counters(self, metrics: Iterable[MetricName]) -> frozenset[str]:
+        """The names of the series that these metrics read, without liveness."""
+        found: set[str] = set()
+        for metric in metrics:
+            if metric is MetricName.ERRORS:
+                found |= {term.metric for term in (*self.errors.total, *self.errors.bad)}
+            else:
+                terms = (self.latency.count, *self.latency.lost)
+                found |= {self.latency.buckets, *(term.metric for term in terms)}
+        return frozenset(found)
 
 
 class Tally:

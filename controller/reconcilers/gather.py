@@ -7,8 +7,9 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from controller.adapters.ports import MetricSource, MetricSourceError
+from controller.adapters.ports import MetricSource, MetricSourceError, Question
 from controller.api.reasons import Reason
+from controller.api.status import Evidence
 from controller.core.snapshot import Problem, Samples, Snapshot
 from controller.core.stages import Arm, comparisons, evaluation_due
 from controller.core.tally import Catalogue
@@ -88,27 +89,33 @@ class Gatherer:
         return None
 
     async def _samples(self, snapshot: Snapshot, now: datetime) -> Samples:
-        key, status = snapshot.rollout.metadata.key, snapshot.rollout.status
-        compared = comparisons(status, snapshot.stages)
-        if compared:
-            window = now - _counting_from(snapshot, now) + _margin(snapshot.analysis.interval)
-            sides = {side for each in compared for side in (each.candidate, each.baseline) if side}
-        else:
-            assert status.stable is not None  # noqa: S101  evidence is only due once there is a candidate
-            window, sides = BASELINE_LOOKBACK, {Arm(status.stable.revision, audience=False)}
-        values = [self._catalogue.value(key, side.revision, side.audience) for side in sides]
         try:
-            series = await self._metrics.read(
-                self._catalogue.metric_names(),
-                label=self._catalogue.label,
-                values=values,
-                window_seconds=window.total_seconds(),
-                at=now,
-            )
+            return Samples(now, await self._metrics.read(_question(snapshot, self._catalogue, now)))
         except MetricSourceError as error:
             _log.warning("evidence_unreadable", problem=str(error))
             return Samples(now, problem=str(error))
-        return Samples(now, series)
+
+
+def _question(snapshot: Snapshot, catalogue: Catalogue, now: datetime) -> Question:
+    """What this evaluation needs: the compared versions' counters, or stable's past before the first stage."""
+    key, status = snapshot.rollout.metadata.key, snapshot.rollout.status
+    compared = comparisons(status, snapshot.stages)
+    edges: set[float] | None = None
+    if compared:
+        window = now - _counting_from(snapshot, now) + _margin(snapshot.analysis.interval)
+        sides = {side for each in compared for side in (each.candidate, each.baseline) if side}
+        edges = {edge for metric in (status.evidence or Evidence()).metrics for edge in metric.edges}
+    else:
+        assert status.stable is not None  # noqa: S101  evidence is only due once there is a candidate
+        window, sides = BASELINE_LOOKBACK, {Arm(status.stable.revision, audience=False)}
+    return Question.about(
+        catalogue,
+        (metric.name for metric in snapshot.analysis.metrics),
+        (catalogue.value(key, side.revision, side.audience) for side in sides),
+        edges=edges,
+        window=window,
+        at=now,
+    )
 
 
 def _counting_from(snapshot: Snapshot, now: datetime) -> datetime:

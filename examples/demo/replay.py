@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from controller.adapters.envoy.catalogue import CATALOGUE
-from controller.adapters.ports import MetricSource, MetricSourceError
+from controller.adapters.ports import MetricSource, MetricSourceError, Question
 from controller.api.reasons import Verdict
 from controller.api.rollout import AgentRollout
 from controller.core.assess import assess
@@ -48,13 +48,8 @@ async def _samples(source: MetricSource, rollout: AgentRollout, at: datetime) ->
     sides = {side for each in compared for side in (each.candidate, each.baseline) if side}
     values = [CATALOGUE.value(rollout.metadata.key, side.revision, side.audience) for side in sides]
     window = at - status.stage.entered_at + _MARGIN
-    return await source.read(
-        CATALOGUE.metric_names(),
-        label=CATALOGUE.label,
-        values=values,
-        window_seconds=window.total_seconds(),
-        at=at,
-    )
+    metrics = (metric.name for metric in _snapshot(rollout, Samples(at)).analysis.metrics)
+    return await source.read(Question.about(CATALOGUE, metrics, values, edges=None, window=window, at=at))
 
 
 def _fails(rollout: AgentRollout, series: tuple[Series, ...], scrape: float) -> bool:

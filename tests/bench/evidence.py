@@ -10,7 +10,9 @@ from itertools import pairwise
 
 from controller.adapters.envoy.catalogue import CATALOGUE
 from controller.adapters.envoy.naming import cluster_name
+from controller.adapters.ports import Question
 from controller.adapters.prometheus import PrometheusSource
+from controller.api.delivery import MetricName
 from controller.api.reasons import Verdict
 from controller.api.rollout import AgentRollout
 from controller.core.assess import assess
@@ -21,8 +23,6 @@ from tests.bench.deliveries import Delivery
 
 _BEFORE = timedelta(seconds=20)
 _AFTER = timedelta(seconds=1)
-_TERMS = (*CATALOGUE.errors.total, *CATALOGUE.errors.bad)
-_NAMES = frozenset({CATALOGUE.liveness, *(term.metric for term in _TERMS)})
 
 
 @dataclass(frozen=True)
@@ -52,12 +52,9 @@ async def stored(source: PrometheusSource, delivery: Delivery, acknowledged: dat
     assert first.stage.programmed_at
     begin, end = first.stage.programmed_at - _BEFORE, acknowledged + _AFTER
     candidate = cluster_name(delivery.key, first.candidate.revision)
+    clusters = (candidate, cluster_name(delivery.key, first.stable.revision))
     series = await source.read(
-        _NAMES,
-        label=CATALOGUE.label,
-        values=[candidate, cluster_name(delivery.key, first.stable.revision)],
-        window_seconds=(end - begin).total_seconds(),
-        at=end,
+        Question.about(CATALOGUE, [MetricName.ERRORS], clusters, edges=(), window=end - begin, at=end)
     )
     sufficient = _first_sufficient(programmed, series, acknowledged.timestamp())
     if sufficient is None:

@@ -3,23 +3,66 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from datetime import UTC, datetime
+import contextlib
+import json
+import math
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from controller.adapters.ports import MetricSourceError
-from controller.adapters.prometheus import PrometheusSource, range_selector
+from controller.adapters.batching import BatchingSource
+from controller.adapters.ports import MetricSource, MetricSourceError, Question
+from controller.adapters.prometheus import PrometheusSource
 from controller.core.counts import Series
 from devkit.prometheus import Prometheus, ScrapeJob
 
-NAMES = ("prometheus_build_info", "prometheus_http_requests_total")
+REQUESTS, SECONDS = "prometheus_http_requests_total", "prometheus_http_request_duration_seconds_bucket"
+METRICS, QUERIES = "/metrics", "/api/v1/query"
 
 
-async def read(source: PrometheusSource, *values: str, window_seconds: float = 60) -> tuple[Series, ...]:
-    return await source.read(
-        NAMES, label="handler", values=values, window_seconds=window_seconds, at=datetime.now(UTC)
+def question(*values: str, seconds: float = 60, edges: Iterable[float] | None = None) -> Question:
+    return Question(
+        liveness="prometheus_build_info",
+        names=frozenset({REQUESTS, SECONDS}),
+        label="handler",
+        values=frozenset(values),
+        only=(("code", ("200",)),),
+        edges=None if edges is None else frozenset(edges),
+        window=timedelta(seconds=seconds),
+        at=datetime.now(UTC),
     )
+
+
+async def read(source: MetricSource, *values: str) -> tuple[Series, ...]:
+    return await source.read(question(*values))
+
+
+class Counted:
+    """Passes questions on."""
+
+    def __init__(self, source: MetricSource) -> None:
+        self.source = source
+        self.asked = 0
+
+    async def read(self, question: Question) -> tuple[Series, ...]:
+        self.asked += 1
+        return await self.source.read(question)
+
+
+@asynccontextmanager
+async def source_of(kind: str, url: str, deadline_seconds: float = 5) -> AsyncIterator[MetricSource]:
+    prometheus = PrometheusSource(url, deadline_seconds=deadline_seconds)
+    batching = BatchingSource(prometheus)
+    yield prometheus if kind == "alone" else batching
+    await batching.close()
+    await prometheus.close()
+
+
+@pytest.fixture(params=["alone", "batched"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 @pytest.fixture
@@ -29,38 +72,82 @@ def prometheus(prometheus_factory: Callable[..., Prometheus]) -> Prometheus:
     return server
 
 
-async def test_raw_samples_of_the_named_series_come_back_with_those_that_lack_the_label(
-    prometheus: Prometheus,
+async def test_raw_samples_of_the_named_series_come_back_with_those_of_every_process(
+    prometheus: Prometheus, kind: str
 ) -> None:
-    source = PrometheusSource(prometheus.url)
-    series = await read(source, "/metrics")
-    async with asyncio.timeout(20):
-        while len(series) < 2 or len(series[0].samples) < 3:
+    async with source_of(kind, prometheus.url) as source, asyncio.timeout(20):
+        series = await read(source, METRICS)
+        while len(series) < 3 or len(series[0].samples) < 3:
             await asyncio.sleep(0.1)
-            series = await read(source, "/metrics")
-    await source.close()
-    names = {(one.labels["__name__"], one.labels.get("handler")) for one in series}
-    assert names == {("prometheus_build_info", None), ("prometheus_http_requests_total", "/metrics")}
+            series = await read(source, METRICS)
+    found = {(one.labels["__name__"], one.labels.get("handler"), one.labels.get("code")) for one in series}
+    assert found == {
+        ("prometheus_build_info", None, None),
+        (REQUESTS, METRICS, "200"),
+        (SECONDS, METRICS, None),
+    }
+    assert len([one for one in series if one.labels["__name__"] == SECONDS]) > 5
     times = [time for time, _ in series[0].samples]
     assert times == sorted(times)
 
 
-async def test_nothing_is_an_empty_answer_and_no_error(prometheus: Prometheus) -> None:
-    source = PrometheusSource(prometheus.url)
-    assert await read(source, window_seconds=0.001) == ()
-    await source.close()
+async def test_of_a_histogram_only_the_wanted_edges_are_read(prometheus: Prometheus, kind: str) -> None:
+    async with source_of(kind, prometheus.url) as source, asyncio.timeout(20):
+        edges: set[str] = set()
+        while not edges:
+            await asyncio.sleep(0.1)
+            series = await source.read(question(METRICS, edges=[0.1, 1.0, 20.0]))
+            edges = {one.labels["le"] for one in series if one.labels["__name__"] == SECONDS}
+        assert {float(edge) for edge in edges} == {0.1, 1, 20}
+        none = await source.read(question(METRICS, edges=[]))
+    assert {one.labels["__name__"] for one in none} == {"prometheus_build_info", REQUESTS}
 
 
-async def test_a_server_that_is_gone_or_paused_is_told_in_a_sentence(prometheus: Prometheus) -> None:
-    source = PrometheusSource(prometheus.url, deadline_seconds=0.5)
-    prometheus.process.pause()
-    with pytest.raises(MetricSourceError, match=r"did not answer within 0.5 s"):
-        await read(source)
-    prometheus.process.resume()
-    prometheus.stop()
-    with pytest.raises(MetricSourceError, match="cannot be reached"):
-        await read(source)
-    await source.close()
+async def test_those_who_ask_together_share_a_query_and_each_gets_its_own(prometheus: Prometheus) -> None:
+    async with source_of("alone", prometheus.url) as source:
+        counted = Counted(source)
+        batching = BatchingSource(counted)
+        answers: list[tuple[Series, ...]] = [()]
+        async with asyncio.timeout(20):
+            while not all(len(answer) > 1 for answer in answers):
+                await asyncio.sleep(0.1)
+                counted.asked = 0
+                answers = await asyncio.gather(
+                    *(
+                        batching.read(question(handler, f"none-{n}", edges=[]))
+                        for n in range(20)
+                        for handler in (METRICS, QUERIES)
+                    )
+                )
+        await batching.close()
+    assert counted.asked == 1
+    for number, answer in enumerate(answers):
+        handlers = {one.labels["handler"] for one in answer if "handler" in one.labels}
+        assert handlers == {(METRICS, QUERIES)[number % 2]}
+        assert any(one.labels["__name__"] == "prometheus_build_info" for one in answer)
+
+
+async def test_nothing_is_an_empty_answer_and_no_error(prometheus: Prometheus, kind: str) -> None:
+    async with source_of(kind, prometheus.url) as source:
+        assert await source.read(question(seconds=0.001)) == ()
+
+
+async def test_more_versions_than_a_url_could_name_are_asked_for(prometheus: Prometheus) -> None:
+    async with source_of("alone", prometheus.url) as source:
+        assert await source.read(question(*(f"{n:0250}" for n in range(8000)), seconds=0.001)) == ()
+
+
+async def test_a_server_that_is_gone_or_paused_is_told_in_a_sentence(
+    prometheus: Prometheus, kind: str
+) -> None:
+    async with source_of(kind, prometheus.url, deadline_seconds=0.5) as source:
+        prometheus.process.pause()
+        with pytest.raises(MetricSourceError, match=r"did not answer within 0.5 s"):
+            await read(source)
+        prometheus.process.resume()
+        prometheus.stop()
+        with pytest.raises(MetricSourceError, match="cannot be reached"):
+            await read(source)
 
 
 @pytest.mark.parametrize(
@@ -82,12 +169,10 @@ async def test_a_broken_answer_is_told_in_a_sentence(answer: bytes, says: str) -
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server:
-        source = PrometheusSource(
-            f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", deadline_seconds=2
-        )
-        with pytest.raises(MetricSourceError, match=says):
-            await read(source)
-        await source.close()
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with source_of("alone", url, deadline_seconds=2) as source:
+            with pytest.raises(MetricSourceError, match=says):
+                await read(source)
 
 
 async def test_a_server_that_drips_its_answer_costs_no_more_than_the_deadline() -> None:
@@ -106,18 +191,54 @@ async def test_a_server_that_drips_its_answer_costs_no_more_than_the_deadline() 
 
     server = await asyncio.start_server(drip, "127.0.0.1", 0)
     async with server:
-        source = PrometheusSource(
-            f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", deadline_seconds=0.5
-        )
-        with pytest.raises(MetricSourceError, match=r"did not answer within 0.5 s"):
-            await read(source)
-        stop.set()
-        await stopped.wait()
-        await source.close()
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with source_of("alone", url, deadline_seconds=0.5) as source:
+            with pytest.raises(MetricSourceError, match=r"did not answer within 0.5 s"):
+                await read(source)
+            stop.set()
+            await stopped.wait()
 
 
-def test_names_and_values_are_taken_literally() -> None:
-    selector = range_selector(
-        ["a_total"], label="cluster", values=["shop/agent.v1~audience"], window_seconds=1.5
-    )
-    assert selector == '{__name__=~"a_total",cluster=~"|shop/agent\\\\.v1\\\\~audience"}[1500ms]'
+async def test_values_are_taken_literally(prometheus: Prometheus) -> None:
+    async with source_of("alone", prometheus.url) as source:
+        async with asyncio.timeout(20):
+            while len(await read(source, METRICS)) < 2:  # noqa: ASYNC110 - happens in another process
+                await asyncio.sleep(0.1)
+        for value in ("/metric.", ".*", "/metrics|x", 'with "quotes" and \\', "~", "ä"):
+            names = {one.labels["__name__"] for one in await read(source, value)}
+            assert names == {"prometheus_build_info"}, value
+
+
+async def test_what_is_no_number_spoils_its_own_series_alone() -> None:
+    body = json.dumps(
+        {
+            "status": "success",
+            "data": {
+                "result": [
+                    {"metric": {"__name__": "native"}, "histograms": [[1.0, {}]]},
+                    {"metric": {"__name__": "plain"}, "values": [[1.0, "2"]]},
+                ]
+            },
+        }
+    ).encode()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = next(
+                    line for line in head.split(b"\r\n") if line.lower().startswith(b"content-length")
+                )
+                await reader.readexactly(int(length.split(b":")[1]))
+                writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body))
+                await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with source_of("alone", url) as source:
+            series = await read(source)
+    values = {one.labels["__name__"]: one.samples[0][1] for one in series}
+    assert math.isnan(values["native"])
+    assert values["plain"] == 2

@@ -53,7 +53,7 @@ class FaultyPrometheus:
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         self.asked_at.append(asyncio.get_running_loop().time())
-        fault, now = self.fault, float(request.query["time"])
+        fault, now = self.fault, float(str((await request.post())["time"]))
         if fault is None:
             self._frozen = now
         match fault:
@@ -79,7 +79,7 @@ class FaultyPrometheus:
     async def _ask(self, request: web.Request) -> Any:
         async with (
             aiohttp.ClientSession() as session,
-            session.post(f"{self._upstream}{request.path_qs}", data=await request.read()) as answer,
+            session.post(f"{self._upstream}{request.path}", data=await request.post()) as answer,
         ):
             return json.loads(await answer.read())
 

@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 
+from controller.api.delivery import MetricName
 from controller.api.reasons import ConditionType, Reason, State, Verdict
 from controller.api.rollout import Delivery
+from controller.api.status import Evidence
 from controller.core.plan import plan
 from controller.core.snapshot import Latch, Problem
+from controller.core.stages import evaluation_due
 from controller.core.traffic import Programmed
 from tests.virtual import CATALOGUE, Behaviour, VirtualRollout, rollout_of, started
 
@@ -592,8 +595,32 @@ def test_an_evaluation_without_a_new_scrape_counts_nothing_twice() -> None:
     assert world.rollout.status.evidence.evaluated_at == world.now
 
 
-def test_the_catalogue_names_every_series_that_is_read() -> None:
-    assert CATALOGUE.metric_names() == {"live", "total", "bad", "bucket", "count", "lost"}
+def test_the_catalogue_names_the_series_that_metrics_read_and_the_labels_that_matter() -> None:
+    assert CATALOGUE.counters([MetricName.ERRORS]) == {"total", "bad"}
+    assert CATALOGUE.counters(MetricName) == {"total", "bad", "bucket", "count", "lost"}
+    assert CATALOGUE.only == (("class", ("5",)),)
+
+
+def test_evaluations_keep_their_interval_and_begin_at_whole_seconds() -> None:
+    world = in_first_stage(spec={"stages": [{"weight": "10%", "minDuration": "1h"}, {"weight": "100%"}]})
+    status, stages, now = world.rollout.status, world.snapshot().stages, world.now
+    assert status.stage is not None
+
+    def due(evaluated: float, interval: float) -> float | None:
+        evidence = Evidence(evaluated_at=now + timedelta(seconds=evaluated))
+        at = evaluation_due(
+            status.model_copy(update={"evidence": evidence}),
+            stages,
+            timedelta(seconds=interval),
+            now + timedelta(seconds=600),
+        )
+        return (at - now).total_seconds() if at else None
+
+    assert due(300, 15) == 315
+    assert due(300.004, 15) == 315, "a late one does not put off the next"
+    assert due(300.9, 15) == 315
+    assert due(300.25, 1) == 301.2, "a short interval has a finer grid"
+    assert due(300, 0.1) == 300.1
 
 
 def test_a_stage_that_could_not_end_when_it_was_due_waits_for_fresh_evidence() -> None:

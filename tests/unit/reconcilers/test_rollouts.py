@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, cast
@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 from prometheus_client import CollectorRegistry
 
-from controller.adapters.ports import MetricSourceError
+from controller.adapters.ports import MetricSourceError, Question
 from controller.api.reasons import ConditionType, Reason, State
 from controller.api.rollout import AgentRollout
 from controller.core.counts import Series
@@ -118,7 +118,7 @@ class World:
         self.publisher = TrafficPublisher(self.router, self.rollouts, self.revisions)
         self.reports = Store(observe_report)
         self.users = VirtualRollout(rollout_of(), now=self.clock.now())
-        self.queries: list[tuple[frozenset[str], tuple[str, ...], float]] = []
+        self.queries: list[Question] = []
         self.blind = ""
         self.registry = CollectorRegistry()
         self.told: list[tuple[str, str, str]] = []
@@ -156,10 +156,8 @@ class World:
         self.effects.append("event")
         self.told.append((event_type.value, reason, action))
 
-    async def read(
-        self, names: Iterable[str], *, label: str, values: Iterable[str], window_seconds: float, at: datetime
-    ) -> tuple[Series, ...]:
-        self.queries.append((frozenset(names), tuple(values), window_seconds))
+    async def read(self, question: Question) -> tuple[Series, ...]:
+        self.queries.append(question)
         if self.blind:
             raise MetricSourceError(self.blind)
         return self.users.read().series
@@ -382,13 +380,14 @@ async def test_evidence_is_read_only_when_it_is_due_and_for_the_compared_cluster
     assert world.queries == []
     world.clock.advance(15)
     await world.reconcile(1)
-    ((names, values, window),) = world.queries
-    assert names == CATALOGUE.metric_names()
+    (question,) = world.queries
+    assert question.names == {"total", "bad"}
+    assert question.edges == frozenset()
     status = world.rollout.status
     assert status.stable is not None
     assert status.candidate is not None
-    assert set(values) == {f"{KEY}/{status.candidate.revision}", f"{KEY}/{status.stable.revision}"}
-    assert 15 < window < 200
+    assert question.values == {f"{KEY}/{status.candidate.revision}", f"{KEY}/{status.stable.revision}"}
+    assert timedelta(seconds=15) < question.window < timedelta(seconds=200)
 
 
 async def test_an_unreadable_source_is_told_in_its_words(world: World) -> None:
@@ -406,11 +405,15 @@ async def test_for_latency_stables_past_is_read_before_the_first_stage(world: Wo
     world.want("http://v2", analysis={"interval": "15s", "clustering": 1, "metrics": [{"name": "latency"}]})
     world.queries.clear()
     await world.reconcile()
-    ((names, values, window),) = world.queries
-    assert names == CATALOGUE.metric_names()
-    assert len(values) == 1
-    assert window == timedelta(minutes=30).total_seconds()
+    (question,) = world.queries
+    assert question.names == {"bucket", "count", "lost"}
+    assert question.edges is None
+    assert len(question.values) == 1
+    assert question.window == timedelta(minutes=30)
     assert world.rollout.status.weight == 100_000
+    world.clock.advance(15)
+    await world.reconcile(1)
+    assert world.queries[-1].edges == frozenset({10.0, 100.0})
 
 
 async def test_a_refused_backend_is_told_in_conditions(world: World) -> None:
