@@ -21,8 +21,10 @@ from controller.adapters.envoy.catalogue import CATALOGUE
 from controller.adapters.envoy.naming import cluster_name
 from controller.api.rollout import AgentRollout
 from controller.reconcilers.observed import ROLLOUTS
+from controller.replicas import LEASE
 from controller.runtime.client import ResourceClient
 from controller.runtime.errors import ApiError
+from controller.runtime.leader import LEASES
 from controller.runtime.transport import KubernetesTransport
 from devkit.controlplane import ControlPlane
 from devkit.envoy import Envoy
@@ -71,45 +73,101 @@ class Users:
         return self.broken + sum(count for status, count in self.statuses.items() if status >= 500)
 
 
+@dataclass(frozen=True)
+class Replica:
+    """One operator process and its ports."""
+
+    process: Process
+    xds_port: int
+    http_port: int
+
+    @property
+    def identity(self) -> str:
+        """Its name in Leases."""
+        return self.process.name
+
+    def start(self) -> None:
+        """Start it and wait until it is ready."""
+        self.process.start()
+        self.wait_ready()
+
+    def wait_ready(self) -> None:
+        """Wait until it has read everything and serves."""
+        ready = f"http://{LOOPBACK}:{self.http_port}/readyz"
+        self.process.wait_ready(lambda: answers(ready), timeout=60)
+
+    def log(self) -> list[Raw]:
+        """Its log lines."""
+        return [json.loads(line) for line in self.process.log.read_text().splitlines() if line[:1] == "{"]
+
+
 class DeliveryLab:
-    """Everything but the API server, which tests share."""
+    """Everything but the API server, which tests share. Several routers share the port that users come to."""
 
     def __init__(
-        self, control_plane: ControlPlane, namespace: str, directory: Path, *, scrape: float = 0.5
+        self,
+        control_plane: ControlPlane,
+        namespace: str,
+        directory: Path,
+        *,
+        scrape: float = 0.5,
+        replicas: int = 1,
+        routers: int = 1,
     ) -> None:
         self.control_plane = control_plane
         self.namespace = namespace
         self._directory = directory
         self._stack = ExitStack()
-        self._ports = xds, self.http_port, self.user_port = free_port(), free_port(), free_port()
+        self.user_port = free_port()
         jobs = [ScrapeJob("envoy", path="/stats/prometheus")]
         self.prometheus = self._stack.enter_context(Prometheus(jobs, scrape_interval=scrape))
-        self.envoy = self._stack.enter_context(
-            Envoy(bootstrap("router-0", xds_host=LOOPBACK, xds_port=xds), wait_live=False)
-        )
-        self.operator = Process("operator", self._operator_command(self.prometheus.url), directory)
-        self._stack.callback(self.operator.stop)
+        ports = [(free_port(), free_port()) for _ in range(replicas)]
+        self.replicas = [
+            Replica(Process(f"operator-{number}", [], directory), xds, http)
+            for number, (xds, http) in enumerate(ports)
+        ]
+        self.use_prometheus(self.prometheus.url)
+        for replica in self.replicas:
+            self._stack.callback(replica.process.stop)
+        self.envoys = [
+            self._stack.enter_context(Envoy(self._bootstrap(f"router-{number}"), wait_live=False))
+            for number in range(routers)
+        ]
 
-    def _operator_command(self, prometheus_url: str) -> list[str | Path]:
-        xds, http, users = (f"{LOOPBACK}:{port}" for port in self._ports)
+    def _bootstrap(self, node: str) -> Raw:
+        """A router that prefers no replica to another."""
+        first, *others = (replica.xds_port for replica in self.replicas)
+        configuration = bootstrap(node, xds_host=LOOPBACK, xds_port=first)
+        (cluster,) = configuration["static_resources"]["clusters"]
+        (locality,) = cluster["load_assignment"]["endpoints"]
+        for port in others:
+            address = {"socket_address": {"address": LOOPBACK, "port_value": port}}
+            locality["lb_endpoints"].append({"endpoint": {"address": address}})
+        return configuration
+
+    def _operator_command(self, replica: Replica, prometheus_url: str) -> list[str]:
         return [
-            Path(sys.executable).with_name("agentrollout"),
+            str(Path(sys.executable).with_name("agentrollout")),
             "operator",
             f"--kubeconfig={self.control_plane.kubeconfig}",
             f"--prometheus-url={prometheus_url}",
-            f"--xds-address={xds}",
-            f"--http-address={http}",
-            f"--router-address={users}",
+            f"--xds-address={LOOPBACK}:{replica.xds_port}",
+            f"--http-address={LOOPBACK}:{replica.http_port}",
+            f"--router-address={LOOPBACK}:{self.user_port}",
             f"--allowed-url-host={LOOPBACK}",
             f"--namespace={self.namespace}",
+            f"--identity={replica.identity}",
         ]
 
     async def __aenter__(self) -> Self:
         self._transport = await KubernetesTransport.connect(kubeconfig=str(self.control_plane.kubeconfig))
         self.rollouts = ResourceClient(self._transport, ROLLOUTS, field_manager="tests")
-        await asyncio.to_thread(self.start_operator)
-        await asyncio.to_thread(self.envoy.wait_live)
-        self.prometheus.set_targets("envoy", [self.envoy.admin_address])
+        self.leases = ResourceClient(self._transport, LEASES, field_manager="tests")
+        for replica in self.replicas:
+            await asyncio.to_thread(replica.start)
+        for envoy in self.envoys:
+            await asyncio.to_thread(envoy.wait_live)
+        self.prometheus.set_targets("envoy", [envoy.admin_address for envoy in self.envoys])
         await asyncio.to_thread(self._wait_until_scraped)
         return self
 
@@ -124,17 +182,40 @@ class DeliveryLab:
 
     def _wait_until_scraped(self) -> None:
         query = f"count_over_time({CATALOGUE.liveness}[1m]) >= 2"
-        wait_until(lambda: bool(self.prometheus.query(query)), timeout=30, what="two scrapes of the router")
+        wait_until(
+            lambda: len(self.prometheus.query(query)) == len(self.envoys),
+            timeout=30,
+            what="two scrapes of each router",
+        )
+
+    @property
+    def operator(self) -> Process:
+        """The first replica's process; the only one in most tests."""
+        return self.replicas[0].process
+
+    @property
+    def http_port(self) -> int:
+        """The first replica's HTTP port."""
+        return self.replicas[0].http_port
+
+    @property
+    def envoy(self) -> Envoy:
+        """The first router."""
+        return self.envoys[0]
+
+    async def leader(self) -> Replica:
+        """The replica that holds the Lease."""
+        lease = await self.leases.get(f"{self.namespace}/{LEASE}")
+        return next(each for each in self.replicas if each.identity == lease["spec"]["holderIdentity"])
 
     def use_prometheus(self, url: str) -> None:
-        """Have the operator, from its next start on, ask another Prometheus."""
-        self.operator.command = [str(part) for part in self._operator_command(url)]
+        """Have the operators, from their next start on, ask another Prometheus."""
+        for replica in self.replicas:
+            replica.process.command = self._operator_command(replica, url)
 
     def start_operator(self) -> None:
-        """Start the operator and wait until it is ready."""
-        self.operator.start()
-        ready = f"http://{LOOPBACK}:{self.http_port}/readyz"
-        self.operator.wait_ready(lambda: answers(ready), timeout=30)
+        """Start the first replica and wait until it is ready."""
+        self.replicas[0].start()
 
     def agent(self, name: str) -> StaticUpstream:
         """Start an agent."""
@@ -159,10 +240,9 @@ class DeliveryLab:
         return load
 
     def served(self, revision: str, *, name: str = "agent") -> int:
-        """Requests that the router has completed with a revision."""
-        cluster = cluster_name(f"{self.namespace}/{name}", revision)
-        counters = self.envoy.counters(f"cluster.{cluster}.upstream_rq_completed$")
-        return counters.get(f"cluster.{cluster}.upstream_rq_completed", 0)
+        """Requests that the routers have completed with a revision."""
+        counter = f"cluster.{cluster_name(f'{self.namespace}/{name}', revision)}.upstream_rq_completed"
+        return sum(envoy.counters(f"{counter}$").get(counter, 0) for envoy in self.envoys)
 
     def stored(self, rollout: AgentRollout) -> int:
         """What Prometheus has stored of the candidate's requests in the span that status says was counted."""
@@ -172,33 +252,33 @@ class DeliveryLab:
         assert status.stage.programmed_at
         assert status.evidence
         assert status.evidence.counted_until
-        scrapes = self._samples(CATALOGUE.liveness)
         cluster = cluster_name(rollout.metadata.key, status.candidate.revision)
-        total = [
-            (time, value)
-            for term in CATALOGUE.errors.total
-            for time, value in self._samples(f'{term.metric}{{{CATALOGUE.label}="{cluster}"}}')
-        ]
-        until = status.evidence.counted_until.timestamp()
         begun = status.stage.programmed_at.timestamp()
-        start = min((time for time, _ in scrapes if time >= begun), default=until)
-        return _sum_at(total, until) - _sum_at(total, start)
+        until = status.evidence.counted_until.timestamp()
+        counted = 0
+        for router, scrapes in self._changes(CATALOGUE.liveness).items():
+            # What moved before a router's first scrape in the stage may have moved before the stage.
+            start = min((time for time, _ in scrapes if time >= begun), default=until)
+            for term in CATALOGUE.errors.total:
+                selector = f'{term.metric}{{{CATALOGUE.label}="{cluster}"}}'
+                changes = self._changes(selector).get(router, [])
+                counted += _sum_at(changes, until) - _sum_at(changes, start)
+        return counted
 
-    def _samples(self, selector: str) -> list[tuple[float, float]]:
-        """Each change of each series, as (time, by how much)."""
-        changes = []
+    def _changes(self, selector: str) -> dict[str, list[tuple[float, float]]]:
+        """For each router the changes of its counter, as (time, by how much); a restarted one begins at 0."""
+        changes: dict[str, list[tuple[float, float]]] = {}
         for series in self.prometheus.query(f"{selector}[10m]"):
-            before = 0.0
+            before, found = 0.0, changes.setdefault(series["metric"]["instance"], [])
             for time, text in series["values"]:
-                changes.append((float(time), float(text) - before))
-                before = float(text)
+                value = float(text)
+                found.append((float(time), value - before if value >= before else value))
+                before = value
         return changes
 
     def log(self) -> list[Raw]:
-        """The operator's log lines."""
-        return [
-            json.loads(line) for line in self.operator.log.read_text().splitlines() if line.startswith("{")
-        ]
+        """The first replica's log lines."""
+        return self.replicas[0].log()
 
     async def apply(self, wanted: Raw) -> None:
         """Apply as a user would."""
