@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from importlib.metadata import version as package_version
 from typing import Annotated
 
 import typer
 
-from controller.adapters.envoy.bootstrap import bootstrap as envoy_bootstrap
+from controller.cli_router import router
+from controller.cli_values import fail, read_address, read_url
 from controller.errors import ExitCode
 from controller.logs import configure_logs
-from controller.runtime.manager import PartEndedError
-from controller.runtime.transport import ConfigurationError
 from controller.settings import (
     Address,
     LogFormat,
@@ -23,7 +21,6 @@ from controller.settings import (
     identity_problem,
     own_namespace,
 )
-from controller.wiring import run_operator
 
 app = typer.Typer(
     name="agentrollout",
@@ -32,21 +29,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-
-def _address(text: str | Address) -> Address:
-    if isinstance(text, Address):  # typer sends defaults through the parser too
-        return text
-    try:
-        return Address.parse(text)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
-
-
-def _url(text: str) -> str:
-    if not text.startswith(("http://", "https://")):
-        raise typer.BadParameter(f"{text!r} is not a URL: write http://host:port")
-    return text
 
 
 def _hosts(values: list[str] | None) -> list[str] | None:
@@ -79,7 +61,9 @@ def operator(  # noqa: PLR0913, PLR0917  each is a flag of its own
     prometheus_url: Annotated[
         str,
         typer.Option(
-            envvar="AGENTROLLOUT_PROMETHEUS_URL", callback=_url, help="Prometheus that scrapes the routers."
+            envvar="AGENTROLLOUT_PROMETHEUS_URL",
+            callback=read_url,
+            help="Prometheus that scrapes the routers.",
         ),
     ],
     kubeconfig: Annotated[
@@ -95,7 +79,7 @@ def operator(  # noqa: PLR0913, PLR0917  each is a flag of its own
         Address,
         typer.Option(
             envvar="AGENTROLLOUT_XDS_ADDRESS",
-            parser=_address,
+            parser=read_address,
             metavar="HOST:PORT",
             help="Where routers connect.",
         ),
@@ -104,7 +88,7 @@ def operator(  # noqa: PLR0913, PLR0917  each is a flag of its own
         Address,
         typer.Option(
             envvar="AGENTROLLOUT_HTTP_ADDRESS",
-            parser=_address,
+            parser=read_address,
             metavar="HOST:PORT",
             help="Health, metrics and artifacts.",
         ),
@@ -113,7 +97,7 @@ def operator(  # noqa: PLR0913, PLR0917  each is a flag of its own
         Address,
         typer.Option(
             envvar="AGENTROLLOUT_ROUTER_ADDRESS",
-            parser=_address,
+            parser=read_address,
             metavar="HOST:PORT",
             help="Where the routers accept user traffic.",
         ),
@@ -150,6 +134,11 @@ def operator(  # noqa: PLR0913, PLR0917  each is a flag of its own
 
     Example: agentrollout operator --prometheus-url http://127.0.0.1:9090 --allowed-url-host agents.internal
     """
+    # These take seconds to import, which a person with another command in an emergency should not wait for.
+    from controller.runtime.manager import PartEndedError  # noqa: PLC0415
+    from controller.runtime.transport import ConfigurationError  # noqa: PLC0415
+    from controller.wiring import run_operator  # noqa: PLC0415
+
     configure_logs(log_format, log_level)
     settings = OperatorSettings(
         kubeconfig=kubeconfig,
@@ -165,47 +154,12 @@ def operator(  # noqa: PLR0913, PLR0917  each is a flag of its own
     try:
         asyncio.run(run_operator(settings))
     except ConfigurationError as error:
-        _fail(str(error), ExitCode.USAGE)
+        fail(str(error), ExitCode.USAGE)
     except (OSError, PartEndedError) as error:
-        _fail(str(error), ExitCode.FAILED)
+        fail(str(error), ExitCode.FAILED)
 
 
-router = typer.Typer(help="The Envoy routers.", no_args_is_help=True)
 app.add_typer(router, name="router")
-
-
-@router.command()
-def bootstrap(
-    node_id: Annotated[str, typer.Option(help="Name of this Envoy, unique among those of one operator.")],
-    xds_address: Annotated[
-        Address, typer.Option(parser=_address, metavar="HOST:PORT", help="The operator's --xds-address.")
-    ],
-    admin_address: Annotated[
-        Address,
-        typer.Option(
-            parser=_address,
-            metavar="HOST:PORT",
-            help="Envoy's admin interface, which Prometheus scrapes at /stats/prometheus.",
-        ),
-    ] = Address("127.0.0.1", 9901),
-) -> None:
-    """Print the configuration to start an Envoy with.
-
-    Example: agentrollout router bootstrap --node-id router-0 --xds-address 127.0.0.1:18000 > envoy.json
-    """
-    configuration = envoy_bootstrap(
-        node_id,
-        xds_host=xds_address.host,
-        xds_port=xds_address.port,
-        admin_host=admin_address.host,
-        admin_port=admin_address.port,
-    )
-    typer.echo(json.dumps(configuration, indent=2))
-
-
-def _fail(message: str, code: ExitCode) -> None:
-    typer.echo(f"agentrollout: {message}", err=True)
-    raise typer.Exit(code)
 
 
 def main() -> None:

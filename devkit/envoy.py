@@ -36,10 +36,11 @@ class Envoy(Service):
         directory: Path | None = None,
         toolchain: Toolchain | None = None,
     ) -> None:
-        """Take a bootstrap (in its JSON form) without `admin`, which is added; `concurrency` is worker threads."""
+        """Take a bootstrap (in its JSON form); `concurrency` is worker threads.
+
+        Where it has no `admin`, one on a free port of loopback is added; one that it has must be on loopback too.
+        """
         super().__init__("envoy", directory)
-        if "admin" in bootstrap:
-            raise DevkitError("Leave `admin` out of the bootstrap: Envoy gets one of its own on a free port.")
         self._bootstrap = dict(bootstrap)
         self._concurrency = concurrency
         self._wait_at_start = wait_live
@@ -118,10 +119,11 @@ class Envoy(Service):
             self._process.stop()
 
     def _choose_ports(self) -> None:
-        self._admin_port = free_port()
-        admin = {"address": {"socket_address": {"address": LOOPBACK, "port_value": self._admin_port}}}
+        free = {"address": {"socket_address": {"address": LOOPBACK, "port_value": free_port()}}}
+        bootstrap = {"admin": free} | self._bootstrap
+        self._admin_port = bootstrap["admin"]["address"]["socket_address"]["port_value"]
         path = self.directory / "bootstrap.json"
-        path.write_text(json.dumps(self._bootstrap | {"admin": admin}, indent=2))
+        path.write_text(json.dumps(bootstrap, indent=2))
         command: list[str | Path] = [
             self._program,
             "--config-path",

@@ -183,7 +183,7 @@ def _delete_namespace(cluster: Cluster) -> None:
 
 
 def _envoy(directory: Path, xds_port: int) -> Envoy:
-    configuration = bootstrap(_ROUTER, xds_host=LOOPBACK, xds_port=xds_port)
+    configuration = bootstrap(_ROUTER, operators=[(LOOPBACK, xds_port)])
     # Its configuration comes from the operator, so it is awaited when the operator is there.
     return Envoy(configuration, wait_live=False, directory=directory / "envoy")
 

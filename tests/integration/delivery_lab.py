@@ -136,14 +136,7 @@ class DeliveryLab:
 
     def _bootstrap(self, node: str) -> Raw:
         """A router that prefers no replica to another."""
-        first, *others = (replica.xds_port for replica in self.replicas)
-        configuration = bootstrap(node, xds_host=LOOPBACK, xds_port=first)
-        (cluster,) = configuration["static_resources"]["clusters"]
-        (locality,) = cluster["load_assignment"]["endpoints"]
-        for port in others:
-            address = {"socket_address": {"address": LOOPBACK, "port_value": port}}
-            locality["lb_endpoints"].append({"endpoint": {"address": address}})
-        return configuration
+        return bootstrap(node, operators=[(LOOPBACK, replica.xds_port) for replica in self.replicas])
 
     def _operator_command(self, replica: Replica, prometheus_url: str) -> list[str]:
         return [

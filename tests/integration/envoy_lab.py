@@ -10,7 +10,7 @@ import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from controller.adapters.envoy.bootstrap import bootstrap
 from controller.adapters.envoy.options import RouterOptions
@@ -100,17 +100,21 @@ class Lab:
             await asyncio.to_thread(envoy.close)
         await self.router.stop(0)
 
-    async def start(self, *tables: TrafficTable, envoys: int = 1) -> None:
+    async def start(
+        self, *tables: TrafficTable, envoys: int = 1, access: Mapping[str, Any] | None = None
+    ) -> None:
         for table in tables:
             self.router.publish(table)
         self.xds_port = await self.router.start(LOOPBACK, self.xds_port)
         for index in range(len(self.envoys), envoys):
-            await self.add_envoy(f"router-{index}")
+            await self.add_envoy(f"router-{index}", **(access or {}))
         for table in tables:
             await self.programmed(table)
 
-    async def add_envoy(self, name: str) -> Envoy:
-        config = bootstrap(name, xds_host=LOOPBACK, xds_port=self.xds_port, stats_flush_seconds=0.1)
+    async def add_envoy(self, name: str, **access: Any) -> Envoy:
+        """Start an Envoy; ``access`` goes into its bootstrap."""
+        operators = [(LOOPBACK, self.xds_port)]
+        config = bootstrap(name, operators=operators, stats_flush_seconds=0.1, **access)
         envoy = Envoy(config, wait_live=False)
         self.envoys.append(envoy)
         await asyncio.to_thread(envoy.start)

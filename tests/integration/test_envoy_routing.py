@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from controller.core.traffic import AudienceSplit
+from tests.integration.certificates import Authority
 from tests.integration.envoy_lab import Agent, Lab, arms, backend, fetch, table
 
 INTERNAL = AudienceSplit("x-user-group", ("internal", "staff.eu"), 1_000_000)
@@ -123,52 +119,10 @@ async def test_a_404_of_the_agent_is_left_alone() -> None:
     assert (answer.status, answer.body) == (404, b"")
 
 
-@pytest.mark.parametrize("weight", [0, 10_000, 500_000, 1_000_000])
-async def test_break_glass_by_runtime_beats_every_weight(weight: int) -> None:
-    async with arms() as (stable, candidate), Lab() as lab:
-        both = backend("stable", stable.port), backend("candidate", candidate.port)
-        await lab.start(table(*both, weight))
-        before = [await fetch(lab.user_port, headers=[("x-session-id", str(each))]) for each in range(50)]
-        prefix = "agentrollout.shop.agent."
-        lab.envoys[0].modify_runtime(
-            {f"{prefix}shop/agent/candidate": "0", f"{prefix}shop/agent/stable": "1000000"}
-        )
-        after = [await fetch(lab.user_port, headers=[("x-session-id", str(each))]) for each in range(50)]
-
-    assert weight != 1_000_000 or {each.served_by for each in before} == {"candidate"}
-    assert {each.served_by for each in after} == {"stable"}
-
-
-def certificate(directory: Path, host: str) -> tuple[Path, Path]:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "agent")])
-    now = dt.datetime.now(dt.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(minutes=5))
-        .not_valid_after(now + dt.timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    paths = directory / "certificate.pem", directory / "key.pem"
-    paths[0].write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    paths[1].write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-    )
-    return paths
-
-
 @pytest.mark.parametrize(("named", "status"), [("localhost", 200), ("somebody-else", 503)])
 async def test_tls_agents_are_verified_by_name(tmp_path: Path, named: str, status: int) -> None:
-    chain = certificate(tmp_path, named)
-    async with Agent("secure", chain) as agent, Lab({"ca_file": str(chain[0])}) as lab:
+    authority = Authority(tmp_path)
+    async with Agent("secure", authority.issue(named)) as agent, Lab({"ca_file": str(authority.file)}) as lab:
         await lab.start(table(backend("secure", agent.port, "localhost", tls=True)))
         answer = await fetch(lab.user_port)
 

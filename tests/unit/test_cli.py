@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from controller.cli import app
 from controller.settings import Address
+from tests.integration.certificates import Authority
 
 
 def run(*arguments: str, **environment: str) -> tuple[int, str]:
@@ -75,3 +77,55 @@ def test_the_bootstrap_of_a_router_is_printed() -> None:
     printed = json.loads(result.output)
     assert printed["node"]["id"] == "router-0"
     assert printed["admin"]["address"]["socket_address"] == {"address": "127.0.0.1", "port_value": 9901}
+    assert printed["static_resources"]["listeners"] == []
+
+
+BOOTSTRAP = ("router", "bootstrap", "--node-id", "router-0", "--xds-address", "operator.example:18000")
+GLASS = ("--break-glass-cert", "c", "--break-glass-key", "k", "--break-glass-ca", "a")
+
+
+def test_a_router_may_open_two_doors_to_its_admin_interface() -> None:
+    more = ("--metrics-address", ":9902", "--break-glass-address", ":9903", *GLASS)
+    printed = json.loads(CliRunner().invoke(app, [*BOOTSTRAP, *more]).output)
+
+    ports = [
+        each["address"]["socket_address"]["port_value"] for each in printed["static_resources"]["listeners"]
+    ]
+    assert ports == [9902, 9903]
+
+
+@pytest.mark.parametrize(
+    "more", [GLASS, ("--break-glass-address", ":9903"), (*GLASS[:4], "--break-glass-address", ":1")]
+)
+def test_break_glass_is_set_up_wholly_or_not_at_all(more: tuple[str, ...]) -> None:
+    code, output = run(*BOOTSTRAP, *more)
+    assert code == 2
+    assert "give all four or none" in output
+
+
+@pytest.mark.parametrize(
+    "url", ["http://10.0.0.7:9903", "10.0.0.7:9903", "https://", "https://a:1/runtime_modify"]
+)
+def test_break_glass_wants_the_address_of_a_router(url: str) -> None:
+    code, output = run("router", "break-glass", "agent", "--router", url, "--cert=c", "--key=k", "--ca=a")
+    assert code == 2
+    assert "write https://host:port" in output
+
+
+def test_break_glass_says_which_file_cannot_be_used(tmp_path: Path) -> None:
+    arguments = (
+        "router",
+        "break-glass",
+        "agent",
+        "--router=https://10.0.0.7:9903",
+        "--cert=/none.crt",
+        "--key=/none.key",
+    )
+    code, output = run(*arguments, "--ca=/none.ca")
+    assert code == 2
+    assert "/none.ca cannot be used as CA" in output
+
+    authority = Authority(tmp_path).file
+    code, output = run(*arguments, f"--ca={authority}")
+    assert code == 2
+    assert "/none.crt and /none.key cannot be used as certificate and key" in output

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from controller.adapters.envoy.doors import (
+    BreakGlass,
+    Endpoint,
+    address,
+    admin_cluster,
+    break_glass_listener,
+    metrics_listener,
+)
 from controller.adapters.envoy.metrics import LATENCY_EDGES_MS
 
 _STATS_KEPT = (
@@ -33,10 +42,10 @@ _RECONNECT = {"retry_back_off": {"base_interval": "0.1s", "max_interval": "2s"}}
 def bootstrap(
     node_id: str,
     *,
-    xds_host: str,
-    xds_port: int,
-    admin_port: int | None = None,
-    admin_host: str = "127.0.0.1",
+    operators: Sequence[Endpoint],
+    admin: Endpoint | None = None,
+    metrics: Endpoint | None = None,
+    break_glass: BreakGlass | None = None,
     max_connections: int = 50_000,
     stats_flush_seconds: float = 1.0,
 ) -> dict[str, Any]:
@@ -44,18 +53,28 @@ def bootstrap(
 
     Args:
         node_id: Name of this instance, unique among those that the operator serves.
-        xds_host: DNS name or address of the operator.
-        xds_port: Its xDS port.
-        admin_port: Port of the admin interface, which also serves the Prometheus metrics; None leaves ``admin`` to
-            the caller.
-        admin_host: Address of the admin interface; anyone who reaches it can change the split.
+        operators: Where the replicas of the operator serve xDS, one or several; a host may be a DNS name with an
+            address for each replica.
+        admin: The admin interface; anyone who reaches it can change the split. None leaves ``admin`` to the caller.
+        metrics: Where the Prometheus page can be read without reaching the admin interface; None for nowhere else.
+        break_glass: Where a person can take a version back when nothing else is alive; None for nowhere.
         max_connections: Limit of user connections.
         stats_flush_seconds: How old the histograms may be when they are scraped.
+
+    Raises:
+        ValueError: If there is no operator, or a listener has no admin interface to lead to.
     """
-    admin = {} if admin_port is None else {"admin": {"address": _address(admin_host, admin_port)}}
+    if not operators:
+        raise ValueError("a router needs the address of at least one operator")
+    if admin is None and (metrics or break_glass):
+        raise ValueError("metrics and break_glass lead to the admin interface: give its address")
+    listeners = [metrics_listener(metrics)] if metrics else []
+    listeners += [break_glass_listener(break_glass)] if break_glass else []
+    clusters = [_xds_cluster(operators)]
+    clusters += [admin_cluster(admin)] if admin and listeners else []
     return {
         "node": {"id": node_id, "cluster": "agentrollout"},
-        **admin,
+        **({"admin": {"address": address(admin)}} if admin else {}),
         "dynamic_resources": {
             "ads_config": {
                 "api_type": "DELTA_GRPC",
@@ -68,7 +87,7 @@ def bootstrap(
             "cds_config": {"ads": {}, "resource_api_version": "V3"},
             "lds_config": {"ads": {}, "resource_api_version": "V3"},
         },
-        "static_resources": {"clusters": [_xds_cluster(xds_host, xds_port)]},
+        "static_resources": {"listeners": listeners, "clusters": clusters},
         "layered_runtime": {
             "layers": [
                 # The values of an audience are one expression; Envoy's own limit is reached by two long ones.
@@ -89,11 +108,7 @@ def bootstrap(
     }
 
 
-def _address(host: str, port: int) -> dict[str, Any]:
-    return {"socket_address": {"address": host, "port_value": port}}
-
-
-def _xds_cluster(host: str, port: int) -> dict[str, Any]:
+def _xds_cluster(operators: Sequence[Endpoint]) -> dict[str, Any]:
     options = {
         "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
         # Pings find an operator that is gone without a word; until then Envoy would wait on a dead stream.
@@ -110,7 +125,9 @@ def _xds_cluster(host: str, port: int) -> dict[str, Any]:
         },
         "load_assignment": {
             "cluster_name": "agentrollout-xds",
-            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": _address(host, port)}}]}],
+            "endpoints": [
+                {"lb_endpoints": [{"endpoint": {"address": address(operator)}} for operator in operators]}
+            ],
         },
     }
 

@@ -37,3 +37,8 @@ def scope_name(key: str, host: str) -> str:
 def owner_of(resource: str) -> str:
     """The ``owner_name`` that the resource belongs to, read from its name."""
     return "/".join(resource.split("/", 2)[:2])
+
+
+def override_key(key: str) -> str:
+    """Envoy's runtime key that, at 100, sends all users of the rollout ``namespace/name`` to its stable version."""
+    return f"agentrollout.{key.replace('/', '.')}.stable_only"

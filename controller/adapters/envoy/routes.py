@@ -13,7 +13,7 @@ from typing import Any
 from envoy.config.route.v3 import route_components_pb2, route_pb2, scoped_route_pb2
 
 from controller.adapters.envoy.clusters import is_ip
-from controller.adapters.envoy.naming import cluster_name, owner_name, scope_name
+from controller.adapters.envoy.naming import cluster_name, override_key, owner_name, scope_name
 from controller.adapters.envoy.options import RouterOptions
 from controller.adapters.envoy.resources import Resource, resource
 from controller.core.traffic import WHOLE_PPM, AudienceSplit, Backend, TrafficTable
@@ -42,15 +42,21 @@ def scopes(table: TrafficTable) -> tuple[Resource, ...]:
 
 
 def route_configuration(table: TrafficTable, options: RouterOptions) -> Resource:
-    """The route configuration of one rollout: audiences in their order, then everyone."""
+    """The route configuration of one rollout: audiences in their order, then everyone.
+
+    In front of a split stands the route of break-glass, which matches nobody until its runtime key is set. One key for
+    everything, rather than Envoy's keys for each weight: it needs no names of versions, it holds for whatever split is
+    pushed while it is set, and no combination of keys can leave a request without a version.
+    """
+    everyone_on_stable = _arms(table, None, 0, audience=False)
     if table.candidate is None:
-        routes = [_route("everyone", [], _arms(table, None, 0, audience=False), [], table, options)]
+        routes = [_route("everyone", [], everyone_on_stable, [], options)]
     else:
-        routes = [
-            route
-            for index, audience in enumerate(table.audiences)
-            for route in _split(f"audience-{index}", table, options, audience)
-        ]
+        routes = [_route("break-glass", [], everyone_on_stable, [], options)]
+        routes[0].match.runtime_fraction.runtime_key = override_key(table.key)
+        routes[0].match.runtime_fraction.default_value.numerator = 0
+        for index, audience in enumerate(table.audiences):
+            routes += _split(f"audience-{index}", table, options, audience)
         routes += _split("everyone", table, options, None)
     name = owner_name(table.key)
     # The scope has chosen by host already.
@@ -94,9 +100,7 @@ def _split(
             [_hash_header(":authority", "^.*$", salt), {"connection_properties": {"source_ip": True}}],
         ),
     ]
-    routes = [
-        _route(f"{label}-{way}", belongs + match, arms, policy, table, options) for way, match, policy in ways
-    ]
+    routes = [_route(f"{label}-{way}", belongs + match, arms, policy, options) for way, match, policy in ways]
     value = f"{options.cookie}=%UNIQUE_ID%; Path=/; HttpOnly; SameSite=Lax"
     routes[-1].response_headers_to_add.add(header={"key": "set-cookie", "value": value})
     return routes
@@ -137,7 +141,6 @@ def _route(
     match: list[dict[str, Any]],
     arms: list[dict[str, Any]],
     hash_policy: list[dict[str, Any]],
-    table: TrafficTable,
     options: RouterOptions,
 ) -> Any:
     """A route with the limits of all routes.
@@ -146,11 +149,7 @@ def _route(
     limit of the stream, a little longer, is then left to end what users abandon. Never a retry: it would hide what
     it repeats.
     """
-    weighted = {
-        "clusters": arms,
-        "use_hash_policy": {"value": bool(hash_policy)},
-        "runtime_key_prefix": f"agentrollout.{table.key.replace('/', '.')}",
-    }
+    weighted = {"clusters": arms, "use_hash_policy": {"value": bool(hash_policy)}}
     return route_components_pb2.Route(
         name=name,
         match={"prefix": "/", "headers": match},

@@ -6,29 +6,65 @@ import re
 
 import pytest
 from envoy.config.bootstrap.v3 import bootstrap_pb2
+from envoy.extensions.filters.http.router.v3 import router_pb2
+from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 from envoy.extensions.resource_monitors.downstream_connections.v3 import downstream_connections_pb2
+from envoy.extensions.transport_sockets.tls.v3 import tls_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 from google.protobuf import json_format
 
 from controller.adapters.envoy.bootstrap import bootstrap
+from controller.adapters.envoy.doors import BreakGlass
 from controller.adapters.envoy.metrics import ERRORS, LATENCY, LATENCY_EDGES_MS
 from controller.core.catalogue import CounterTerm
 
 # The types that the bootstrap carries inside Any messages must be known to be parsed.
-CARRIED = (downstream_connections_pb2, http_protocol_options_pb2)
+CARRIED = (
+    downstream_connections_pb2,
+    http_protocol_options_pb2,
+    http_connection_manager_pb2,
+    router_pb2,
+    tls_pb2,
+)
+OPERATORS = [("operator", 18000)]
+ADMIN = ("127.0.0.1", 9901)
 
 
 def test_it_is_a_valid_bootstrap() -> None:
-    config = bootstrap("router-1", xds_host="operator", xds_port=18000, admin_port=9901)
+    door = BreakGlass(("0.0.0.0", 9903), "router.crt", "router.key", "people.crt")
+    config = bootstrap(
+        "router-1", operators=OPERATORS, admin=ADMIN, metrics=("0.0.0.0", 9902), break_glass=door
+    )
 
     message = json_format.ParseDict(json.loads(json.dumps(config)), bootstrap_pb2.Bootstrap())
 
     assert message.node.id == "router-1"
     assert message.admin.address.socket_address.address == "127.0.0.1"
+    assert len(message.static_resources.listeners) == 2
 
 
 def test_admin_may_be_left_to_the_caller() -> None:
-    assert "admin" not in bootstrap("router-1", xds_host="operator", xds_port=18000)
+    assert "admin" not in bootstrap("router-1", operators=OPERATORS)
+
+
+def test_what_leads_to_the_admin_interface_needs_to_know_it() -> None:
+    with pytest.raises(ValueError, match="give its address"):
+        bootstrap("router-1", operators=OPERATORS, metrics=("0.0.0.0", 9902))
+
+
+def test_a_router_needs_an_operator() -> None:
+    with pytest.raises(ValueError, match="at least one operator"):
+        bootstrap("router-1", operators=[])
+
+
+def test_all_replicas_of_the_operator_are_upstreams() -> None:
+    config = bootstrap("router-1", operators=[("one", 1), ("two", 2)])
+    (cluster,) = config["static_resources"]["clusters"]
+    (locality,) = cluster["load_assignment"]["endpoints"]
+
+    assert [
+        each["endpoint"]["address"]["socket_address"]["address"] for each in locality["lb_endpoints"]
+    ] == ["one", "two"]
 
 
 def test_edges_rise_by_about_a_quarter_and_have_two_digits() -> None:
@@ -41,7 +77,7 @@ def test_edges_rise_by_about_a_quarter_and_have_two_digits() -> None:
 @pytest.mark.parametrize("term", [*ERRORS.total, *ERRORS.bad, *LATENCY.lost, LATENCY.count])
 def test_what_the_queries_read_is_kept(term: CounterTerm) -> None:
     stat = term.metric.removeprefix("envoy_cluster_").removesuffix("_count").replace("rq_xx", "rq_5xx")
-    kept = bootstrap("router-1", xds_host="operator", xds_port=18000)["stats_config"]["stats_matcher"]
+    kept = bootstrap("router-1", operators=OPERATORS)["stats_config"]["stats_matcher"]
     patterns = [
         each["safe_regex"]["regex"] for each in kept["inclusion_list"]["patterns"] if "safe_regex" in each
     ]

@@ -7,7 +7,7 @@ import pytest
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.route.v3 import route_pb2, scoped_route_pb2
 
-from controller.adapters.envoy.naming import cluster_name, owner_name, owner_of
+from controller.adapters.envoy.naming import cluster_name, override_key, owner_name, owner_of
 from controller.adapters.envoy.options import RouterOptions
 from controller.adapters.envoy.resources import CLUSTER, ROUTE, SCOPE, Bundle
 from controller.adapters.envoy.snapshot import bundle, snapshot
@@ -23,10 +23,15 @@ SPLIT = replace(TABLE, candidate=CANDIDATE, weight_ppm=10_000)
 OPTIONS = RouterOptions()
 
 
-def routes(table: TrafficTable) -> list[Any]:
+def all_routes(table: TrafficTable) -> list[Any]:
     (resource,) = bundle(table, OPTIONS).of_type(ROUTE)
     (host,) = route_pb2.RouteConfiguration.FromString(resource.value).virtual_hosts
     return list(host.routes)
+
+
+def routes(table: TrafficTable) -> list[Any]:
+    """The routes of the split, without that of break-glass."""
+    return [route for route in all_routes(table) if route.name != "break-glass"]
 
 
 def clusters(table: TrafficTable) -> dict[str, Any]:
@@ -90,6 +95,16 @@ def test_the_values_of_an_audience_are_taken_literally() -> None:
     table = replace(SPLIT, audiences=(replace(INTERNAL, values=("a.b", "c|d")),))
 
     assert routes(table)[0].match.headers[0].string_match.safe_regex.regex == r"a\.b|c\|d"
+
+
+def test_in_front_of_a_split_stands_what_break_glass_switches_on_and_it_knows_stable_only() -> None:
+    found = all_routes(replace(SPLIT, audiences=(INTERNAL,)))
+
+    assert [route.name for route in found].index("break-glass") == 0
+    assert found[0].match.runtime_fraction.runtime_key == override_key("shop/agent")
+    assert found[0].match.runtime_fraction.default_value.numerator == 0
+    assert arms(found[0]) == [("shop/agent/agent-1", 1_000_000)]
+    assert [route.name for route in all_routes(TABLE)] == ["everyone"]
 
 
 def test_each_version_is_told_which_artifact_it_is() -> None:

@@ -1,0 +1,155 @@
+"""``agentrollout router …``: what is done to Envoys rather than by them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import typer
+
+from controller.adapters.envoy.bootstrap import bootstrap as envoy_bootstrap
+from controller.adapters.envoy.doors import BreakGlass
+from controller.adapters.envoy.override import Credentials, CredentialsError, Overrides
+from controller.cli_values import fail, read_address
+from controller.errors import ExitCode
+from controller.settings import Address
+
+router = typer.Typer(help="The Envoy routers.", no_args_is_help=True)
+
+ADDRESS = "HOST:PORT"
+
+
+def _routers(urls: list[str]) -> list[str]:
+    for url in urls:
+        parts = urlsplit(url)
+        if parts.scheme != "https" or not parts.hostname or parts.path.strip("/") or parts.query:
+            raise typer.BadParameter(f"{url!r} is no router: write https://host:port")
+    return urls
+
+
+@router.command()
+def bootstrap(  # noqa: PLR0913, PLR0917  each is a flag of its own
+    node_id: Annotated[str, typer.Option(help="Name of this Envoy, unique among those of one operator.")],
+    xds_address: Annotated[
+        list[Address],
+        typer.Option(
+            parser=read_address,
+            metavar=ADDRESS,
+            help="An operator's --xds-address; repeat it for each replica, or name a host with all their addresses.",
+        ),
+    ],
+    admin_address: Annotated[
+        Address,
+        typer.Option(
+            parser=read_address,
+            metavar=ADDRESS,
+            help="Envoy's admin interface. Leave it on loopback: whoever reaches it can stop Envoy.",
+        ),
+    ] = Address("127.0.0.1", 9901),
+    metrics_address: Annotated[
+        Address | None,
+        typer.Option(
+            parser=read_address,
+            metavar=ADDRESS,
+            help="Where Prometheus on another host scrapes /stats/prometheus, and nothing else is served.",
+        ),
+    ] = None,
+    break_glass_address: Annotated[
+        Address | None,
+        typer.Option(
+            parser=read_address,
+            metavar=ADDRESS,
+            help="Where `agentrollout router break-glass` reaches this Envoy, over mutual TLS.",
+        ),
+    ] = None,
+    break_glass_cert: Annotated[
+        str, typer.Option(help="Certificate chain of that address, a path on the router.")
+    ] = "",
+    break_glass_key: Annotated[str, typer.Option(help="The certificate's key, a path on the router.")] = "",
+    break_glass_ca: Annotated[
+        str,
+        typer.Option(
+            help="Who signs the certificates of those who may use it, a path on the router. Use a CA for this alone."
+        ),
+    ] = "",
+) -> None:
+    """Print the configuration to start an Envoy with.
+
+    Example: agentrollout router bootstrap --node-id router-0 --xds-address 127.0.0.1:18000 > envoy.json
+    """
+    files = (break_glass_cert, break_glass_key, break_glass_ca)
+    if any(files) != (break_glass_address is not None) or any(files) != all(files):
+        fail(
+            "--break-glass-address, --break-glass-cert, --break-glass-key and --break-glass-ca go together: "
+            "give all four or none",
+            ExitCode.USAGE,
+        )
+    configuration = envoy_bootstrap(
+        node_id,
+        operators=[_endpoint(address) for address in xds_address],
+        admin=_endpoint(admin_address),
+        metrics=_endpoint(metrics_address) if metrics_address else None,
+        break_glass=BreakGlass(_endpoint(break_glass_address), *files) if break_glass_address else None,
+    )
+    typer.echo(json.dumps(configuration, indent=2))
+
+
+@router.command()
+def break_glass(  # noqa: PLR0913, PLR0917  each is a flag of its own
+    rollout: Annotated[str, typer.Argument(help="Name of the AgentRollout.")],
+    routers: Annotated[
+        list[str],
+        typer.Option(
+            "--router",
+            metavar="https://HOST:PORT",
+            callback=_routers,
+            help="A router's --break-glass-address; repeat it for every router.",
+        ),
+    ],
+    cert: Annotated[str, typer.Option(help="Your certificate, PEM.")],
+    key: Annotated[str, typer.Option(help="Its key, PEM.")],
+    ca: Annotated[str, typer.Option(help="Who signed the routers' certificates, PEM.")],
+    namespace: Annotated[
+        str, typer.Option("--namespace", "-n", help="Namespace of the AgentRollout.")
+    ] = "default",
+    server_name: Annotated[
+        str,
+        typer.Option(
+            help="The name in the routers' certificates, where it is not the host of --router (port-forward, pod address)."
+        ),
+    ] = "",
+    release: Annotated[
+        bool, typer.Option("--release", help="Take the override back: the split holds again.")
+    ] = False,
+) -> None:
+    """Send all users of a rollout to its stable version, with the operators and the API server dead.
+
+    It talks to the routers alone and holds, whatever the operators do, until it is released or the router restarts.
+
+    Example: agentrollout router break-glass support-agent -n shop --router https://10.0.0.7:9902 --cert me.crt --key me.key --ca ca.crt
+    """
+    try:
+        overrides = Overrides(routers, Credentials(cert, key, ca, server_name))
+    except CredentialsError as error:
+        fail(str(error), ExitCode.USAGE)
+    name = f"{namespace}/{rollout}"
+    answers = asyncio.run(overrides.release(name) if release else overrides.set(name))
+    done = (
+        f"the split of {name} holds again"
+        if release
+        else f"all users of {name} are sent to its stable version"
+    )
+    for answer in answers:
+        typer.echo(f"{answer.router}: {answer.problem or done}", err=bool(answer.problem))
+    failed = [answer for answer in answers if answer.problem]
+    if failed:
+        fail(
+            f"{len(failed)} of {len(answers)} routers did not take the order; it may be given again at any time",
+            ExitCode.FAILED,
+        )
+
+
+def _endpoint(address: Address) -> tuple[str, int]:
+    return address.host, address.port

@@ -1,0 +1,33 @@
+"""Reading of what people write on the command line, and how a command that failed ends."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+import typer
+
+from controller.errors import ExitCode
+from controller.settings import Address
+
+
+def read_address(text: str | Address) -> Address:
+    """``host:port``."""
+    if isinstance(text, Address):  # typer sends defaults through the parser too
+        return text
+    try:
+        return Address.parse(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def read_url(text: str) -> str:
+    """A URL of HTTP or HTTPS."""
+    if not text.startswith(("http://", "https://")):
+        raise typer.BadParameter(f"{text!r} is not a URL: write http://host:port")
+    return text
+
+
+def fail(message: str, code: ExitCode) -> NoReturn:
+    """End the command with a sentence."""
+    typer.echo(f"agentrollout: {message}", err=True)
+    raise typer.Exit(code)
