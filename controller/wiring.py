@@ -39,7 +39,7 @@ from controller.runtime.controller import Controller
 from controller.runtime.errors import NotFound
 from controller.runtime.informer import Informer
 from controller.runtime.manager import Manager
-from controller.runtime.metrics import RuntimeMetrics
+from controller.runtime.metrics import RuntimeMetrics, process_metrics
 from controller.runtime.recorder import EVENTS, Recorder
 from controller.runtime.store import Store
 from controller.runtime.transport import KubernetesTransport
@@ -58,6 +58,7 @@ _log = structlog.get_logger(__name__)
 async def run_operator(settings: OperatorSettings) -> None:
     """Run the operator until SIGTERM or SIGINT."""
     registry = CollectorRegistry()
+    process_metrics(registry)
     runtime_metrics = RuntimeMetrics(registry)
     transport = await KubernetesTransport.connect(
         kubeconfig=settings.kubeconfig, context=settings.context, metrics=runtime_metrics

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+import asyncio
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 _SHORT_TO_LONG_SECONDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
@@ -128,6 +130,18 @@ class RuntimeMetrics:
             resource,
             registry=registry,
         )
+
+
+def process_metrics(registry: CollectorRegistry) -> None:
+    """Show what this process costs: ``process_*`` under their standard names, and its asyncio tasks.
+
+    The registry must then be read on the event loop.
+    """
+    ProcessCollector(registry=registry)
+    tasks = Gauge(
+        "agentrollout_asyncio_tasks", "Tasks on the event loop that are not done.", registry=registry
+    )
+    tasks.set_function(lambda: len(asyncio.all_tasks()))
 
 
 def private_metrics() -> RuntimeMetrics:
