@@ -82,6 +82,10 @@ bench-rollback: build ## Time from sufficient evidence to weight 0 acknowledged 
 bench-throughput: build ## Requests per second and p99 through the split, against direct
 	$(RUN) python -m tests.bench.throughput
 
+.PHONY: bench-scale
+bench-scale: build ## Thousands of rollouts in one operator: memory, processor, requests, 100 changed or failing at once
+	$(RUN) python -m tests.bench.scale
+
 .PHONY: fmt
 fmt: $(SYNCED) ## Format, and fix what can be fixed
 	$(RUN) ruff check --fix .

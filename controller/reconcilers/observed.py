@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from controller.api import GROUP, VERSION
 from controller.api.agent import Agent
+from controller.api.delivery import Analysis, Stage, default_stages
 from controller.api.reasons import Reason
 from controller.api.revision import AgentRevision
 from controller.api.rollout import AgentRollout
@@ -103,6 +107,7 @@ def _rollout(raw: dict[str, Any]) -> AgentRollout:
 
     A newer operator may have written a reason that this one does not know; that must not take the rollout off.
     """
+    raw = {**raw, "spec": _with_shared_parts(raw["spec"])} if isinstance(raw.get("spec"), dict) else raw
     try:
         return AgentRollout.model_validate(raw)
     except ValidationError:
@@ -110,6 +115,26 @@ def _rollout(raw: dict[str, Any]) -> AgentRollout:
         return AgentRollout.model_validate(
             {**raw, "status": {k: v for k, v in status.items() if k in _DECISIVE}}
         )
+
+
+def _with_shared_parts(spec: dict[str, Any]) -> dict[str, Any]:
+    """The spec in which the parts that most rollouts have in common are the same objects in all of them."""
+    shared: dict[str, Any] = {}
+    for name, parse in (("stages", _stages), ("analysis", _analysis)):
+        # What is not understood stays as it is: read in its place, the error names the place.
+        with suppress(ValidationError):
+            shared[name] = parse(json.dumps(spec.get(name)))
+    return {**spec, **shared}
+
+
+@lru_cache(maxsize=256)
+def _stages(text: str) -> list[Stage]:
+    return default_stages() if text == "null" else TypeAdapter(list[Stage]).validate_json(text)
+
+
+@lru_cache(maxsize=256)
+def _analysis(text: str) -> Analysis:
+    return Analysis() if text == "null" else Analysis.model_validate_json(text)
 
 
 def _backend(agent: Agent, rollout: str, artifact: str) -> Backend:
