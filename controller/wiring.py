@@ -31,6 +31,7 @@ from controller.reconcilers.observed import (
 )
 from controller.reconcilers.roles import RoleReconciler
 from controller.reconcilers.rollouts import RolloutReconciler
+from controller.reconcilers.teller import Teller
 from controller.reconcilers.traffic import BY_HOST, BY_OWNER, TrafficPublisher
 from controller.replicas import Replicas
 from controller.runtime.client import ResourceClient
@@ -44,6 +45,7 @@ from controller.runtime.recorder import EVENTS, Recorder
 from controller.runtime.store import Store
 from controller.runtime.transport import KubernetesTransport
 from controller.runtime.workqueue import WorkQueue
+from controller.runtime.writes import WriteThrough
 from controller.settings import FIELD_MANAGER, Address, OperatorSettings
 from controller.web import HttpServer, ReadArtifact, create_app
 
@@ -114,14 +116,14 @@ def build_manager(
     reconciler = RolloutReconciler(
         rollouts=rollouts.store,
         revisions=revisions.store,
-        rollout_client=rollout_client,
-        revision_client=revision_client,
+        rollout_client=WriteThrough(rollout_client, rollouts.store),
+        revision_client=WriteThrough(revision_client, revisions.store),
         gatherer=gatherer,
         publisher=publisher,
         catalogue=CATALOGUE,
         clock=clock,
         metrics=metrics,
-        recorder=recorder,
+        teller=Teller(recorder),
     )
     queue = WorkQueue(CONTROLLER, clock, metrics=runtime_metrics)
     roles = RoleReconciler(

@@ -25,14 +25,13 @@ from controller.core.tally import Catalogue
 from controller.reconcilers.gather import Gatherer
 from controller.reconcilers.metrics import RolloutMetrics
 from controller.reconcilers.observed import ROLLOUTS, ObservedRevision, ObservedRollout
+from controller.reconcilers.teller import Teller
 from controller.reconcilers.traffic import TrafficPublisher
-from controller.reconcilers.transitions import transition
-from controller.runtime.client import ResourceClient
 from controller.runtime.clock import Clock
 from controller.runtime.controller import Result
-from controller.runtime.errors import ApiError, Conflict, NotFound
-from controller.runtime.recorder import EventType, ObjectReference, Recorder
+from controller.runtime.errors import ApiError, Conflict, NotFound, Unavailable
 from controller.runtime.store import Store
+from controller.runtime.writes import WriteThrough
 
 _log = structlog.get_logger(__name__)
 
@@ -44,35 +43,39 @@ class RolloutReconciler:
     Attributes:
         rollouts: Store of AgentRollouts.
         revisions: Store of AgentRevisions.
-        rollout_client: Writes status.
-        revision_client: Creates and deletes revisions.
+        rollout_client: Writes status, and `rollouts` sees it at once.
+        revision_client: Creates and deletes revisions, and `revisions` sees it at once.
         gatherer: Makes snapshots.
         publisher: Turns status and latches into traffic.
         catalogue: Which series of the router say what.
         clock: Source of ``now``.
         metrics: Where decisions are counted.
-        recorder: Where transitions are told.
+        teller: Tells people.
     """
 
     rollouts: Store[ObservedRollout]
     revisions: Store[ObservedRevision]
-    rollout_client: ResourceClient
-    revision_client: ResourceClient
+    rollout_client: WriteThrough[ObservedRollout]
+    revision_client: WriteThrough[ObservedRevision]
     gatherer: Gatherer
     publisher: TrafficPublisher
     catalogue: Catalogue
     clock: Clock
     metrics: RolloutMetrics
-    recorder: Recorder
+    teller: Teller
     _failing_since: dict[str, float] = field(default_factory=dict, init=False)
 
     async def reconcile(self, key: str) -> Result:
         """Bring one rollout a step further."""
+        doubt = await self._settle(key)
         observed = self.rollouts.get(key)
         if observed is None:
             self.metrics.forget(key)
+            self.teller.forget(key)
             self._failing_since.pop(key, None)
             return Result()
+        if doubt is None:
+            self.teller.seen(observed.rollout)
         if observed.rollout.metadata.deletion_timestamp is not None:
             return Result()  # the publisher took its candidate off
         with bound_contextvars(rollout=key, **_delivery(observed.rollout)):
@@ -81,7 +84,7 @@ class RolloutReconciler:
             snapshot, decided = await self._decide(observed, now)
             gathered = self.clock.monotonic()
             try:
-                await self._apply(snapshot, decided, gathered)
+                await self._apply(snapshot, decided, gathered, doubt)
             except ApiError as error:
                 self._keep_watching(snapshot, error)
                 raise
@@ -126,19 +129,32 @@ class RolloutReconciler:
         if snapshot.rollout.status.candidate is not None and now - since > interval / 4:
             error.retry_after = min(error.retry_after or interval, interval)
 
-    async def _apply(self, snapshot: Snapshot, decided: Plan, gathered: float) -> None:
+    async def _settle(self, key: str) -> ApiError | None:
+        """Learn what became of our last writes for the key; else why that cannot be learned."""
+        try:
+            await self.rollout_client.settle(key)
+            await self.revision_client.settle(key)
+        except ApiError as error:
+            return error
+        return None
+
+    async def _apply(
+        self, snapshot: Snapshot, decided: Plan, gathered: float, doubt: ApiError | None
+    ) -> None:
         key = snapshot.rollout.metadata.key
         if decided.cut:
             self._cut(snapshot, decided, gathered)
-        elif snapshot.latch and not snapshot.latch.metric:
+        if doubt is not None:
+            raise doubt  # what is stored may be another story; only a cut does not wait for it
+        if not decided.cut and snapshot.latch and not snapshot.latch.metric:
             self.publisher.release(key)
         _log_transition(snapshot, decided)
         if decided.create_revision:
             await self._create_revision(snapshot)
         await self._store_status(snapshot, decided)
-        self._record(snapshot, decided)
+        self.teller.stored(snapshot, decided)
         for name in decided.delete_revisions:
-            await self._delete_revision(f"{snapshot.rollout.metadata.namespace}/{name}")
+            await self._delete_revision(f"{snapshot.rollout.metadata.namespace}/{name}", owner=key)
         self.metrics.observe(key, decided.status)
 
     def _cut(self, snapshot: Snapshot, decided: Plan, gathered: float) -> None:
@@ -171,7 +187,7 @@ class RolloutReconciler:
         artifact = artifact_id(agent)
         if artifact != snapshot.artifact_id:
             raise Conflict(f"spec.agent of {metadata.key} has changed since it was decided on")
-        stored = await self.revision_client.apply(
+        await self.revision_client.apply(
             {
                 "metadata": {
                     "name": revision_name(metadata.name, artifact),
@@ -183,9 +199,9 @@ class RolloutReconciler:
                     "artifactID": artifact,
                     "agent": agent.model_dump(mode="json", by_alias=True, exclude_none=True),
                 },
-            }
+            },
+            owner=metadata.key,
         )
-        self.revisions.put_if_newer(stored)
 
     async def _store_status(self, snapshot: Snapshot, decided: Plan) -> None:
         before, after = snapshot.rollout.status.to_json(), decided.status.to_json()
@@ -193,32 +209,20 @@ class RolloutReconciler:
             return
         metadata = snapshot.rollout.metadata
         try:
-            stored = await self.rollout_client.update_status(
+            await self.rollout_client.update_status(
                 metadata.key, after, resource_version=metadata.resource_version, uid=metadata.uid
             )
         except Conflict:
             # Do not wait for the watch, which may be half open, to tell what has changed.
-            self.rollouts.put_if_newer(await self.rollout_client.get(metadata.key))
+            await self.rollout_client.get(metadata.key)
             raise
-        self.rollouts.put_if_newer(stored)
+        except Unavailable:
+            self.teller.in_doubt(snapshot, decided)
+            raise
 
-    def _record(self, snapshot: Snapshot, decided: Plan) -> None:
-        """Tell people, now that it is stored."""
-        told = transition(snapshot.rollout.status, decided)
-        if told is None:
-            return
-        metadata = snapshot.rollout.metadata
-        self.recorder.record(
-            ObjectReference(ROLLOUTS, metadata.namespace, metadata.name, metadata.uid),
-            event_type=EventType.WARNING if told.bad else EventType.NORMAL,
-            reason=told.reason,
-            action=told.action,
-            note=told.message,
-        )
-
-    async def _delete_revision(self, key: str) -> None:
+    async def _delete_revision(self, key: str, *, owner: str) -> None:
         try:
-            await self.revision_client.delete(key)
+            await self.revision_client.delete(key, owner=owner)
         except NotFound:
             return
         _log.info("revision_deleted", revision=key)

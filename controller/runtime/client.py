@@ -248,8 +248,11 @@ class ResourceClient:
             timeout=self._timeout,
         )
 
-    async def delete(self, key: str, *, uid: str = "", resource_version: int | str = "") -> None:
+    async def delete(self, key: str, *, uid: str = "", resource_version: int | str = "") -> RawObject:
         """Delete an object, only this very one if ``uid`` or ``resource_version`` is given.
+
+        Returns:
+            The object as long as finalizers hold it; a Status, whose ``details`` name the uid, when it is gone.
 
         Raises:
             NotFound: There is none.
@@ -260,7 +263,7 @@ class ResourceClient:
             for field, value in (("uid", uid), ("resourceVersion", str(resource_version)))
             if value
         }
-        await self._transport.request(
+        return await self._transport.request(
             "DELETE",
             self._path(key),
             body={"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": preconditions},

@@ -185,7 +185,7 @@ def agent(url: str, number: int, version: str) -> Raw:
 
 
 async def side_by_side(
-    work: Callable[[int], Awaitable[None]], numbers: Iterable[int], at_once: int = _SIDE_BY_SIDE
+    work: Callable[[int], Awaitable[object]], numbers: Iterable[int], at_once: int = _SIDE_BY_SIDE
 ) -> None:
     """Do it for all numbers, some at a time."""
     left = iter(numbers)

@@ -21,12 +21,14 @@ from controller.reconcilers.gather import Gatherer
 from controller.reconcilers.metrics import RolloutMetrics
 from controller.reconcilers.observed import hosts_of, observe_revision, observe_rollout
 from controller.reconcilers.rollouts import RolloutReconciler
+from controller.reconcilers.teller import Teller
 from controller.reconcilers.traffic import BY_HOST, BY_OWNER, TrafficPublisher
 from controller.runtime.client import ResourceClient
 from controller.runtime.errors import Conflict, NotFound, Unavailable
 from controller.runtime.recorder import EventType, ObjectReference, Recorder
 from controller.runtime.store import Store
 from controller.runtime.testing import FakeClock
+from controller.runtime.writes import WriteThrough
 from tests.virtual import CATALOGUE, Behaviour, VirtualRollout, rollout_of
 
 Raw = dict[str, Any]
@@ -40,6 +42,7 @@ class Api:
         self.objects: dict[str, Raw] = {}
         self.effects = effects
         self.fail: dict[str, Exception] = {}
+        self.lose: set[str] = set()
         self.version = 100
 
     def stored(self, key: str, raw: Raw) -> Raw:
@@ -57,7 +60,7 @@ class Api:
         self._do("get")
         return copy.deepcopy(self.objects[key])
 
-    async def apply(self, obj: Raw) -> Raw:
+    async def apply(self, obj: Raw, *, force: bool) -> Raw:
         self._do("apply")
         key = f"{obj['metadata']['namespace']}/{obj['metadata']['name']}"
         return self.stored(key, copy.deepcopy(obj))
@@ -69,13 +72,17 @@ class Api:
         current = self.objects[key]
         if current["metadata"]["resourceVersion"] != resource_version:
             raise Conflict("the object has been modified")
-        return self.stored(key, {**current, "status": dict(status)})
+        stored = self.stored(key, {**current, "status": dict(status)})
+        if "status" in self.lose:
+            raise Unavailable("no answer within the deadline")
+        return stored
 
-    async def delete(self, key: str) -> None:
+    async def delete(self, key: str) -> Raw:
         self._do("delete")
         if key not in self.objects:
             raise NotFound(key)
         del self.objects[key]
+        return {"kind": "Status"}
 
 
 class Router:
@@ -125,8 +132,8 @@ class World:
         self.reconciler = RolloutReconciler(
             rollouts=self.rollouts,
             revisions=self.revisions,
-            rollout_client=cast("ResourceClient", self.api),
-            revision_client=cast("ResourceClient", self.revision_api),
+            rollout_client=WriteThrough(cast("ResourceClient", self.api), self.rollouts),
+            revision_client=WriteThrough(cast("ResourceClient", self.revision_api), self.revisions),
             gatherer=Gatherer(
                 revisions=self.revisions,
                 publisher=self.publisher,
@@ -145,7 +152,7 @@ class World:
             catalogue=CATALOGUE,
             clock=self.clock,
             metrics=RolloutMetrics(self.registry, self.clock),
-            recorder=cast("Recorder", self),
+            teller=Teller(cast("Recorder", self)),
         )
 
     def record(
@@ -270,6 +277,54 @@ async def test_a_cut_holds_while_the_api_server_is_away_and_is_stored_with_its_v
     assert record.message == latch.message
     assert world.publisher.latched(KEY) is None
     assert world.router.table.candidate is None
+
+
+async def test_what_a_lost_write_stored_is_read_before_anything_is_decided_on_it(world: World) -> None:
+    await in_first_stage(world)
+    world.told.clear()
+    world.api.lose = {"status"}
+    for _ in range(8):
+        world.serve()
+        with suppress(Unavailable):
+            await world.reconcile(1)
+        if world.rollout.status.state is State.ROLLED_BACK:
+            break
+    world.api.lose = set()
+    world.effects.clear()
+    await world.reconcile(1)
+    assert world.effects[0] == "get"
+    assert "status" not in world.effects[: world.effects.index("event")], "it was stored already"
+    assert world.told == [("Warning", "RolledBack", "RollBack")]
+    assert (
+        world.registry.get_sample_value("agentrollout_cuts_total", {"rollout": KEY, "rule": "rollback"}) == 1
+    )
+
+
+async def test_an_event_of_a_write_that_was_never_done_is_not_told(world: World) -> None:
+    world.told.clear()
+    world.api.fail["status"] = Unavailable("no answer within the deadline")
+    world.want("http://v2")
+    with pytest.raises(Unavailable):
+        await world.reconcile(1)
+    world.want("http://v1")
+    del world.api.fail["status"]
+    await world.reconcile()
+    assert world.told == []
+
+
+async def test_in_doubt_a_failing_candidate_is_cut_and_nothing_else_is_done(world: World) -> None:
+    await in_first_stage(world)
+    world.api.fail = {"status": Unavailable("no answer"), "get": Unavailable("no answer")}
+    world.effects.clear()
+    for _ in range(8):
+        world.serve()
+        with suppress(Unavailable):
+            await world.reconcile(1)
+    assert world.effects == ["cut"]
+    world.want("http://v3")
+    with pytest.raises(Unavailable):
+        await world.reconcile(1)
+    assert world.effects == ["cut"], "no revision, no status"
 
 
 async def test_a_story_is_told_in_events_one_per_transition(world: World) -> None:
