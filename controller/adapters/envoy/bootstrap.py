@@ -38,6 +38,19 @@ _STATS_KEPT = (
 _RECONNECT = {"retry_back_off": {"base_interval": "0.1s", "max_interval": "2s"}}
 """Envoy's own default lets up to 30 s pass before a restarted operator can take a version back."""
 
+_KEEPALIVE = {"interval": "2s", "timeout": "3s"}
+"""Pings end the connection to an operator that hangs or is gone without a word; its gRPC answers them however busy it is."""
+
+_HEALTH_CHECK = {
+    "interval": "1s",
+    "no_traffic_interval": "1s",
+    "timeout": "1s",
+    "unhealthy_threshold": 2,
+    "healthy_threshold": 1,
+    "grpc_health_check": {},
+}
+"""Tells which replica to go to: one that hangs still takes connections. It ends none: Envoy would let streams go on."""
+
 
 def bootstrap(
     node_id: str,
@@ -111,15 +124,15 @@ def bootstrap(
 def _xds_cluster(operators: Sequence[Endpoint]) -> dict[str, Any]:
     options = {
         "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-        # Pings find an operator that is gone without a word; until then Envoy would wait on a dead stream.
-        "explicit_http_config": {
-            "http2_protocol_options": {"connection_keepalive": {"interval": "10s", "timeout": "5s"}}
-        },
+        "explicit_http_config": {"http2_protocol_options": {"connection_keepalive": _KEEPALIVE}},
     }
     return {
         "name": "agentrollout-xds",
         "type": "STRICT_DNS",
         "connect_timeout": "1s",
+        "health_checks": [_HEALTH_CHECK],
+        # Where none is healthy, trying one that hangs only takes longer than waiting for one that is.
+        "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
         "typed_extension_protocol_options": {
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options
         },

@@ -10,6 +10,7 @@ import grpc
 import structlog
 from envoy.service.discovery.v3 import discovery_pb2
 
+from controller.adapters.envoy.health import add_health
 from controller.adapters.envoy.naming import owner_of
 from controller.adapters.envoy.node import Node, Update
 from controller.adapters.envoy.resources import Bundle
@@ -25,8 +26,8 @@ _SERVER_OPTIONS = (
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
-    # Envoy asks every 10 s whether we are there (see bootstrap); by default gRPC takes that for an attack after a minute.
-    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    # Envoy asks every 2 s whether we are there (see bootstrap); by default gRPC takes that for an attack after a few.
+    ("grpc.http2.min_ping_interval_without_data_ms", 1_000),
     # Two operators must not share a port by accident.
     ("grpc.so_reuseport", 0),
 )
@@ -90,6 +91,7 @@ class XdsServer:
             OSError: When the address is taken.
         """
         server = grpc.aio.server(options=_SERVER_OPTIONS)
+        add_health(server)
         handler = grpc.stream_stream_rpc_method_handler(
             self._serve,
             request_deserializer=discovery_pb2.DeltaDiscoveryRequest.FromString,
