@@ -10,9 +10,17 @@ from typing import Protocol
 from controller.api.delivery import MetricName
 from controller.core.counts import Series
 from controller.core.tally import Catalogue
-from controller.core.traffic import Programmed, TrafficTable
+from controller.core.traffic import Endpoint, Programmed, ServicePort, TrafficTable
 
-__all__ = ["DataPlane", "MetricSource", "MetricSourceError", "Programmed", "Question", "TrafficRouter"]
+__all__ = [
+    "DataPlane",
+    "EndpointSource",
+    "MetricSource",
+    "MetricSourceError",
+    "Programmed",
+    "Question",
+    "TrafficRouter",
+]
 
 
 class DataPlane(Protocol):
@@ -37,6 +45,16 @@ class TrafficRouter(DataPlane, Protocol):
 
     def on_change(self, callback: Callable[[str], None]) -> None:
         """Call ``callback(key)`` on the event loop whenever ``programmed(key)`` may have changed."""
+
+
+class EndpointSource(Protocol):
+    """Knows the endpoints of Services, for routers that do not look them up themselves."""
+
+    def endpoints(self, service: ServicePort) -> tuple[Endpoint, ...]:
+        """Where requests to the Service are to go now, sorted; empty if nowhere."""
+
+    def on_change(self, callback: Callable[[str], None]) -> None:
+        """Call ``callback(key)`` on the event loop whenever the endpoints of the Service ``key`` may have changed."""
 
 
 class MetricSourceError(Exception):

@@ -15,6 +15,37 @@ WHOLE_PPM = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
+class ServicePort:
+    """A port of a Kubernetes Service.
+
+    Attributes:
+        key: ``namespace/name`` of the Service.
+        port: The Service's port, not that of its pods.
+    """
+
+    key: str
+    port: int
+
+    @property
+    def name(self) -> str:
+        """Name of the Service, for people who know the namespace."""
+        return self.key.rpartition("/")[2]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Endpoint:
+    """One address behind a `ServicePort`.
+
+    Attributes:
+        address: IP address.
+        port: TCP port.
+    """
+
+    address: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
 class Backend:
     """Where one artifact is served.
 
@@ -24,6 +55,8 @@ class Backend:
         host: DNS name or IP address.
         port: TCP port.
         tls: Whether the router speaks TLS to the backend.
+        service: The Service whose endpoints serve it; they come and go without a change of the backend. None if the
+            router itself resolves the host.
     """
 
     revision: str
@@ -31,6 +64,7 @@ class Backend:
     host: str
     port: int
     tls: bool = False
+    service: ServicePort | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +109,11 @@ class TrafficTable:
     def without_candidate(self) -> TrafficTable:
         """The same table with everyone on stable."""
         return replace(self, candidate=None, weight_ppm=0, audiences=())
+
+    @property
+    def backends(self) -> tuple[Backend, ...]:
+        """The candidate, if there is one, and stable."""
+        return (self.stable,) if self.candidate is None else (self.candidate, self.stable)
 
     @property
     def serves_candidate(self) -> bool:

@@ -1,8 +1,8 @@
 """What one connected Envoy holds, and what it has to be sent next: the delta xDS protocol without any I/O.
 
 Make before break: clusters go out first, what refers to them once Envoy has taken them, and a cluster goes away
-only after the routes without it were taken. Envoy acknowledges clusters when they are warm, so nothing is ever
-routed to a cluster that is not ready.
+only after the routes without it were taken. A cluster whose endpoints come from a Service is cold until Envoy has
+taken its assignment, be it empty: Envoy acknowledges such a cluster before it is ready, so routes wait for both.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from controller.adapters.envoy.naming import owner_of
 from controller.adapters.envoy.resources import (
     CLUSTER,
+    ENDPOINTS,
     ROUTE,
     SCOPE,
     SENDING_ORDER,
@@ -72,7 +73,8 @@ class Node:
         self._wanted = wanted
         self._holdings: dict[str, _Holding] = {}
         self._subscribed: set[str] = set()
-        self._route_names: set[str] = set()
+        self._asked: dict[str, set[str]] = {ENDPOINTS: set(), ROUTE: set()}
+        self._cold: set[str] = set()
         self._greeted: set[str] = set()
         self._dirty: set[str] = set()
         self._alone: set[Name] = set()
@@ -95,22 +97,27 @@ class Node:
 
         Args:
             type_url: xDS type.
-            names: Resources subscribed to (of importance for routes only; of the other types Envoy gets all).
+            names: Resources subscribed to (of importance for endpoints and routes; of the other types Envoy gets all).
             dropped: Resources no longer wanted.
             known: Versions that Envoy still has from an earlier stream.
         """
         for name, version in known.items():
+            self.live = True
+            if type_url == ENDPOINTS and name in self._cold:
+                continue  # its cluster has changed since
             holding = self._holding(owner_of(name))
             holding.sent[type_url, name] = holding.acked[type_url, name] = version
-            self.live = True
         if type_url not in self._subscribed:
             self._subscribed.add(type_url)
             self._dirty.update(self._wanted, self._holdings)
             if known:
                 self._greeted.add(type_url)
-        if type_url == ROUTE:
-            self._route_names.update(names)
+        if type_url not in WILDCARD_TYPES:
+            names = set(names)
+            self._asked[type_url] |= names
             self._dirty.update(owner_of(name) for name in names)
+            if type_url == ENDPOINTS:
+                self._cool(names - known.keys())
         for name in dropped:
             self._forget(type_url, name)
 
@@ -170,7 +177,7 @@ class Node:
         holding = self._holdings.get(bundle.owner)
         if holding is None:
             return ""
-        for each in bundle.resources:
+        for each in (*bundle.resources, *bundle.endpoints):
             version, words = holding.refused.get((each.type_url, each.name), ("", ""))
             if version == each.version:
                 return words
@@ -189,15 +196,31 @@ class Node:
             for each in bundle.of_type(CLUSTER):
                 if not holding.has(each) and (CLUSTER, each.name) not in holding.refused:
                     return False
+            for each in bundle.endpoints:
+                if (ENDPOINTS, each.name) not in holding.acked.keys() | holding.refused.keys():
+                    return False
         return True
+
+    def _warm(self, bundle: Bundle, holding: _Holding) -> bool:
+        """Whether everything may be routed to: the newest endpoints need not be there, but some must be."""
+        return all(holding.has(each) for each in bundle.of_type(CLUSTER)) and all(
+            (ENDPOINTS, each.name) in holding.acked for each in bundle.endpoints
+        )
+
+    def _cool(self, clusters: Iterable[str]) -> None:
+        """Envoy waits for the assignments of these clusters, whichever it had before."""
+        for name in clusters:
+            self._cold.add(name)
+            self._holding(owner_of(name)).acked.pop((ENDPOINTS, name), None)
 
     def _to_put(self, owner: str, type_url: str) -> list[Resource]:
         bundle, holding = self._bundle(owner), self._holding(owner)
-        if type_url in (SCOPE, ROUTE) and not all(holding.has(each) for each in bundle.of_type(CLUSTER)):
+        if type_url in (SCOPE, ROUTE) and not self._warm(bundle, holding):
             return []
-        put = [each for each in bundle.of_type(type_url) if holding.pending(each)]
-        if type_url == ROUTE:
-            put = [each for each in put if each.name in self._route_names]
+        cold = self._cold if type_url == ENDPOINTS else ()
+        put = [each for each in bundle.of_type(type_url) if holding.pending(each) or each.name in cold]
+        if type_url not in WILDCARD_TYPES:
+            put = [each for each in put if each.name in self._asked[type_url]]
         return put
 
     def _to_remove(self, owner: str, type_url: str) -> list[str]:
@@ -238,11 +261,22 @@ class Node:
             holding.refused.pop((type_url, each.name), None)
         for name in removed:
             self._holding(owner_of(name)).sent.pop((type_url, name), None)
+        if type_url == CLUSTER:
+            self._cool(each.name for each in put if self._takes_endpoints(each.name))
+        elif type_url == ENDPOINTS:
+            self._cold.difference_update(each.name for each in put)
         self._in_flight[update.nonce] = update
         return update
 
+    def _takes_endpoints(self, cluster: str) -> bool:
+        return any(each.name == cluster for each in self._bundle(owner_of(cluster)).endpoints)
+
     def _take(self, update: Update) -> None:
         for each in update.put:
+            if update.type_url == ENDPOINTS and (
+                each.name in self._cold or each.name not in self._asked[ENDPOINTS]
+            ):
+                continue  # the cluster that took it is gone or is to be another one
             self._holding(owner_of(each.name)).acked[update.type_url, each.name] = each.version
             self._alone.discard((update.type_url, each.name))
         for name in update.removed:
@@ -275,8 +309,10 @@ class Node:
         holding.sent.pop((type_url, name), None)
         holding.acked.pop((type_url, name), None)
         holding.refused.pop((type_url, name), None)
-        if type_url == ROUTE:
-            self._route_names.discard(name)
+        if type_url not in WILDCARD_TYPES:
+            self._asked[type_url].discard(name)
+        if type_url in (CLUSTER, ENDPOINTS):
+            self._cold.discard(name)
         self._dirty.add(owner)
         if not holding.sent and not holding.acked and owner not in self._wanted:
             del self._holdings[owner]

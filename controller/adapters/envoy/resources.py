@@ -10,15 +10,16 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 
 _PREFIX = "type.googleapis.com/"
 CLUSTER = f"{_PREFIX}envoy.config.cluster.v3.Cluster"
+ENDPOINTS = f"{_PREFIX}envoy.config.endpoint.v3.ClusterLoadAssignment"
 LISTENER = f"{_PREFIX}envoy.config.listener.v3.Listener"
 SCOPE = f"{_PREFIX}envoy.config.route.v3.ScopedRouteConfiguration"
 ROUTE = f"{_PREFIX}envoy.config.route.v3.RouteConfiguration"
 
-SENDING_ORDER = (CLUSTER, LISTENER, SCOPE, ROUTE)
+SENDING_ORDER = (CLUSTER, ENDPOINTS, LISTENER, SCOPE, ROUTE)
 """What is referred to goes out before what refers to it."""
 
 WILDCARD_TYPES = frozenset({CLUSTER, LISTENER, SCOPE})
-"""Types of which Envoy takes all there are; routes it asks for by name, once a scope has named them."""
+"""Types of which Envoy takes all there are; endpoints and routes it asks for by name, once a cluster or scope has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +45,20 @@ class Bundle:
 
     Attributes:
         owner: Prefix of the names.
-        resources: In sending order.
+        resources: What makes the split, in sending order.
+        endpoints: The assignment of each cluster that takes its endpoints from a Service, under the cluster's name. They
+            change with the pods and are no part of the split.
     """
 
     owner: str
     resources: tuple[Resource, ...]
+    endpoints: tuple[Resource, ...] = ()
 
     def of_type(self, type_url: str) -> tuple[Resource, ...]:
         """The resources of one xDS type."""
-        return tuple(resource for resource in self.resources if resource.type_url == type_url)
+        return tuple(
+            resource for resource in (*self.resources, *self.endpoints) if resource.type_url == type_url
+        )
 
 
 def pack(message: Any) -> AnyMessage:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from controller.adapters.envoy.clusters import assignments
 from controller.adapters.envoy.listener import listener
 from controller.adapters.envoy.naming import owner_name
 from controller.adapters.envoy.node import Node
 from controller.adapters.envoy.options import RouterOptions
 from controller.adapters.envoy.resources import Bundle
-from controller.adapters.envoy.snapshot import bundle
+from controller.adapters.envoy.snapshot import bundle, nowhere
 from controller.adapters.envoy.xds import XdsServer
-from controller.adapters.ports import Programmed
+from controller.adapters.ports import EndpointSource, Programmed
 from controller.core.traffic import TrafficTable
 
 
@@ -43,18 +44,30 @@ class EnvoyRouter:
     Envoy gets is complete.
     """
 
-    def __init__(self, *, now: Callable[[], datetime], options: RouterOptions | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        now: Callable[[], datetime],
+        options: RouterOptions | None = None,
+        endpoints: EndpointSource | None = None,
+    ) -> None:
         """Create the router.
 
         Args:
             now: The clock for ``acknowledged_at``.
             options: What the operator chose; the defaults otherwise.
+            endpoints: Of the Services in tables. It must know all of them before ``start``: what it does not know is
+                served by nobody.
         """
         self._now = now
         self._options = options or RouterOptions()
         base = listener(self._options)
         self._wanted: dict[str, Bundle] = {base.owner: base}
         self._progress: dict[str, _Progress] = {}
+        self._endpoints = endpoints.endpoints if endpoints else nowhere
+        self._owners: dict[str, set[str]] = {}
+        if endpoints:
+            endpoints.on_change(self._endpoints_changed)
         self._callbacks: list[Callable[[str], None]] = []
         self._numbers = 0
         self._server = XdsServer(self._wanted, on_answer=self._answered, on_nodes=self._nodes_changed)
@@ -72,7 +85,7 @@ class EnvoyRouter:
         progress = self._progress.get(owner_name(table.key))
         if progress is not None and progress.history[-1].table == table:
             return
-        self._want(table.key, table, bundle(table, self._options))
+        self._want(table.key, table, bundle(table, self._options, self._endpoints))
 
     def remove(self, key: str) -> None:
         """Stop serving the rollout ``namespace/name``."""
@@ -91,7 +104,7 @@ class EnvoyRouter:
         if progress is None:
             return Programmed(None, None, len(nodes))
         table = next((each.table for each in progress.history if each.number == progress.programmed), None)
-        wanted = progress.history[-1].bundle
+        wanted = self._wanted.get(owner_name(key), progress.history[-1].bundle)
         errors = [f"{node.name}: {words}" for node in nodes if (words := node.refusal(wanted))]
         return Programmed(table, progress.acknowledged_at, len(nodes), "; ".join(errors))
 
@@ -104,13 +117,34 @@ class EnvoyRouter:
         self._numbers += 1
         generation = _Generation(self._numbers, table, wanted)
         progress = self._progress.setdefault(owner, _Progress(key, []))
+        before = progress.history[-1].table if progress.history else None
         progress.history.append(generation)
+        self._refer(owner, before, table)
         if table is None:
             self._wanted.pop(owner, None)
         else:
             self._wanted[owner] = wanted
         self._server.touch(owner)
         self._settle(progress)
+
+    def _refer(self, owner: str, before: TrafficTable | None, after: TrafficTable | None) -> None:
+        """Note whose endpoints ``owner`` needs."""
+        for service in _services(before) - _services(after):
+            self._owners[service].discard(owner)
+            if not self._owners[service]:
+                del self._owners[service]
+        for service in _services(after):
+            self._owners.setdefault(service, set()).add(owner)
+
+    def _endpoints_changed(self, service: str) -> None:
+        """Bring new endpoints to the Envoys; the split stays as it is, and so does what is called programmed."""
+        for owner in self._owners.get(service, ()):
+            table, wanted = self._progress[owner].history[-1].table, self._wanted[owner]
+            assert table is not None  # noqa: S101  only tables refer to Services
+            changed = replace(wanted, endpoints=assignments(table, self._endpoints))
+            if changed != wanted:
+                self._wanted[owner] = changed
+                self._server.touch(owner)
 
     def _answered(self, owners: set[str]) -> None:
         for owner in owners:
@@ -160,3 +194,7 @@ class EnvoyRouter:
         progress.reported = current
         for callback in self._callbacks:
             callback(progress.key)
+
+
+def _services(table: TrafficTable | None) -> set[str]:
+    return {backend.service.key for backend in table.backends if backend.service} if table else set()

@@ -1,0 +1,104 @@
+"""Endpoints on one stream, step by step; tests/property/test_envoy_node.py has every interleaving."""
+
+from __future__ import annotations
+
+from controller.adapters.envoy.node import Node, Update
+from controller.adapters.envoy.options import RouterOptions
+from controller.adapters.envoy.resources import CLUSTER, ENDPOINTS, ROUTE, SCOPE, Bundle
+from controller.adapters.envoy.snapshot import bundle
+from controller.core.traffic import Backend, Endpoint, ServicePort, TrafficTable
+
+CLUSTER_NAME = "shop/agent/agent-1"
+SERVICE = ServicePort("shop/agent", 80)
+STABLE = Backend("agent-1", "sha256:1", "agent.shop.svc", 80, service=SERVICE)
+BY_URL = Backend("agent-2", "sha256:2", "10.0.0.1", 80)
+
+
+def wanted(backend: Backend, *addresses: str) -> Bundle:
+    table = TrafficTable("shop/agent", ("agent.example",), "x-session-id", backend)
+    return bundle(table, RouterOptions(), lambda _: tuple(Endpoint(each, 8080) for each in addresses))
+
+
+class Stream:
+    def __init__(self, first: Bundle) -> None:
+        self.wanted = {"shop/agent": first}
+        self.node = Node(self.wanted)
+        self.node.subscribe(CLUSTER, (), (), {})
+
+    def want(self, changed: Bundle) -> list[Update]:
+        self.wanted["shop/agent"] = changed
+        self.node.touch("shop/agent")
+        return self.node.updates()
+
+    def take(self, updates: list[Update]) -> list[Update]:
+        for update in updates:
+            self.node.acknowledge(update.nonce)
+        return self.node.updates()
+
+    def ask(self, *names: str) -> list[Update]:
+        self.node.subscribe(ENDPOINTS, names, (), {})
+        return self.node.updates()
+
+    def serve(self) -> None:
+        """Up to the routes."""
+        self.take(self.node.updates())
+        self.node.subscribe(SCOPE, (), (), {})
+        self.node.subscribe(ROUTE, ["shop/agent"], (), {})
+        updates = self.ask(CLUSTER_NAME)
+        while updates:
+            updates = self.take(updates)
+
+
+def types(updates: list[Update]) -> list[str]:
+    return [update.type_url for update in updates]
+
+
+def test_nothing_is_routed_to_a_cluster_before_its_first_assignment_was_taken() -> None:
+    stream = Stream(wanted(STABLE))
+    clusters = stream.node.updates()
+    stream.node.subscribe(SCOPE, (), (), {})
+    stream.node.subscribe(ROUTE, ["shop/agent"], (), {})
+    assert types(clusters) == [CLUSTER]
+    assert stream.take(clusters) == []
+    assignment = stream.ask(CLUSTER_NAME)
+    assert types(assignment) == [ENDPOINTS], "though it is empty"
+    assert types(stream.take(assignment)) == [SCOPE, ROUTE]
+
+
+def test_a_change_of_pods_sends_the_endpoints_and_nothing_else() -> None:
+    stream = Stream(wanted(STABLE, "10.1.0.1"))
+    stream.serve()
+    updates = stream.want(wanted(STABLE, "10.1.0.1", "10.1.0.2"))
+    assert types(updates) == [ENDPOINTS]
+    assert stream.node.holds(stream.wanted["shop/agent"]), "endpoints are no part of what is programmed"
+
+
+def test_endpoints_that_envoy_asks_for_again_are_sent_again() -> None:
+    stream = Stream(wanted(STABLE, "10.1.0.1"))
+    stream.serve()
+    assert types(stream.ask(CLUSTER_NAME)) == [ENDPOINTS]
+
+
+def test_an_answer_about_the_cluster_of_before_says_nothing_about_the_one_that_is_to_come() -> None:
+    stream = Stream(wanted(STABLE, "10.1.0.1"))
+    stream.serve()
+    stream.take(
+        stream.take(stream.want(wanted(BY_URL))[:1])
+    )  # the new cluster, and the routes that leave the old one
+    late = stream.want(wanted(STABLE, "10.1.0.2"))
+    assert types(late) == [CLUSTER, ENDPOINTS]
+    again = stream.want(wanted(STABLE, "10.1.0.2"))
+    assert again == []
+    stream.node.subscribe(ENDPOINTS, (), [CLUSTER_NAME], {})  # sent when Envoy removed the old one
+    assert ROUTE not in types(stream.take(late))
+    assert types(stream.take(stream.ask(CLUSTER_NAME)))[-1] == ROUTE
+
+
+def test_refused_endpoints_are_told_and_hold_back_the_routes_of_their_rollout_only() -> None:
+    stream = Stream(wanted(STABLE, "10.1.0.1"))
+    stream.take(stream.node.updates())
+    (update,) = stream.ask(CLUSTER_NAME)
+    stream.node.acknowledge(update.nonce, "no such port")
+    stream.node.subscribe(SCOPE, (), (), {})
+    assert [each.put for each in stream.node.updates()] == [()]
+    assert stream.node.refusal(stream.wanted["shop/agent"]) == "no such port"
