@@ -31,6 +31,18 @@ from controller.reconcilers.observed import (
 )
 from controller.reconcilers.roles import RoleReconciler
 from controller.reconcilers.rollouts import RolloutReconciler
+from controller.reconcilers.services import (
+    BY_SERVICE,
+    ENDPOINT_SLICES,
+    SERVICES,
+    ObservedService,
+    ObservedSlice,
+    ServiceEndpoints,
+    observe_service,
+    observe_slice,
+    referring,
+    services_of,
+)
 from controller.reconcilers.teller import Teller
 from controller.reconcilers.traffic import BY_HOST, BY_OWNER, TrafficPublisher
 from controller.replicas import Replicas
@@ -91,9 +103,13 @@ def build_manager(
     rollout_client = ResourceClient(transport, ROLLOUTS, field_manager=FIELD_MANAGER)
     revision_client = ResourceClient(transport, REVISIONS, field_manager=FIELD_MANAGER)
     rollouts, revisions = _informers(rollout_client, revision_client, clock, runtime_metrics)
+    services, slices = _service_informers(transport, clock, runtime_metrics)
+    endpoints = ServiceEndpoints(services.store, slices.store)
     users = settings.router_address
     router = EnvoyRouter(
-        now=clock.now, options=RouterOptions(listen_address=users.host, listen_port=users.port)
+        now=clock.now,
+        options=RouterOptions(listen_address=users.host, listen_port=users.port),
+        endpoints=endpoints,
     )
     publisher = TrafficPublisher(router, rollouts.store, revisions.store)
     replicas = Replicas.of(settings, transport, router, publisher, clock, runtime_metrics)
@@ -102,6 +118,7 @@ def build_manager(
         revisions=revisions.store,
         publisher=publisher,
         fleet=replicas.fleet,
+        services=endpoints,
         metrics=source,
         catalogue=CATALOGUE,
         allowed_hosts=settings.allowed_url_hosts,
@@ -139,6 +156,7 @@ def build_manager(
     publisher.on_change(queue.add)
     router.on_change(lambda key: _acknowledged(key, publisher, metrics, router))
     router.on_change(queue.add)
+    endpoints.on_change(lambda service: queue.add_all(referring(service, rollouts.store, revisions.store)))
     manager = Manager()
     web = _web(
         settings, manager, registry, lambda found: _read_artifact(found, revisions.store, revision_client)
@@ -146,6 +164,8 @@ def build_manager(
     manager.add_runnable("http", web.run, before_sync=True)
     manager.add_informer(rollouts)
     manager.add_informer(revisions)
+    manager.add_informer(services)
+    manager.add_informer(slices)
     manager.add_runnable("xds", lambda: _serve_xds(router, settings.xds_address))
     replicas.join(manager)
     manager.add_runnable("events", recorder.run)
@@ -158,14 +178,30 @@ def build_manager(
 def _informers(
     rollouts: ResourceClient, revisions: ResourceClient, clock: Clock, metrics: RuntimeMetrics
 ) -> tuple[Informer[ObservedRollout], Informer[ObservedRevision]]:
-    by_host = {BY_HOST: hosts_of}
+    by_host_and_service = {BY_HOST: hosts_of, BY_SERVICE: services_of}
     by_owner_and_artifact: dict[str, Callable[[ObservedRevision], Iterable[str]]] = {
         BY_OWNER: lambda observed: (observed.owner,),
         BY_ARTIFACT: lambda observed: (observed.revision.artifact_id,),
+        BY_SERVICE: services_of,
     }
     return (
-        Informer(rollouts, observe_rollout, clock, indexers=by_host, metrics=metrics),
+        Informer(rollouts, observe_rollout, clock, indexers=by_host_and_service, metrics=metrics),
         Informer(revisions, observe_revision, clock, indexers=by_owner_and_artifact, metrics=metrics),
+    )
+
+
+def _service_informers(
+    transport: KubernetesTransport, clock: Clock, metrics: RuntimeMetrics
+) -> tuple[Informer[ObservedService], Informer[ObservedSlice]]:
+    """Of all namespaces' Services and endpoints only a few words each are kept; see docs/adr/0012."""
+    services = ResourceClient(transport, SERVICES, field_manager=FIELD_MANAGER)
+    slices = ResourceClient(transport, ENDPOINT_SLICES, field_manager=FIELD_MANAGER)
+    by_service: dict[str, Callable[[ObservedSlice], Iterable[str]]] = {
+        BY_SERVICE: lambda observed: (observed.service,) if observed.service else ()
+    }
+    return (
+        Informer(services, observe_service, clock, metrics=metrics),
+        Informer(slices, observe_slice, clock, indexers=by_service, metrics=metrics),
     )
 
 

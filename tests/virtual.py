@@ -10,15 +10,17 @@ from typing import Any
 
 import numpy as np
 
+from controller.api.agent import Agent, Code
 from controller.api.rollout import AgentRollout
+from controller.api.status import VersionRef
 from controller.core.artifact import artifact_id, revision_name
 from controller.core.catalogue import CounterTerm, LatencyDefinition, MetricDefinition
 from controller.core.counts import Series
 from controller.core.plan import Plan, plan
-from controller.core.snapshot import Latch, Problem, Revision, Samples, Snapshot
+from controller.core.snapshot import Endpoints, Latch, Problem, Revision, Samples, Snapshot
 from controller.core.stages import evaluation_due, table_of
 from controller.core.tally import Catalogue
-from controller.core.traffic import WHOLE_PPM, Backend, Programmed, TrafficTable
+from controller.core.traffic import WHOLE_PPM, Backend, Programmed, ServicePort, TrafficTable
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 EDGES = (10.0, 100.0, 1000.0)
@@ -32,6 +34,12 @@ CATALOGUE = Catalogue(
     ),
     latency=LatencyDefinition("latency", "bucket", CounterTerm("count"), (CounterTerm("lost"),), EDGES),
 )
+
+
+def code_of(address: str) -> dict[str, Any]:
+    """``spec.agent.code`` for ``http://name`` or ``service://name``."""
+    scheme, _, name = address.partition("://")
+    return {"service": {"name": name, "port": 80}} if scheme == "service" else {"url": address}
 
 
 def rollout_of(url: str = "http://v1", **spec: Any) -> AgentRollout:
@@ -48,7 +56,7 @@ def rollout_of(url: str = "http://v1", **spec: Any) -> AgentRollout:
                 "creationTimestamp": START,
             },
             "spec": {
-                "agent": {"code": {"url": url}},
+                "agent": {"code": code_of(url)},
                 "traffic": {"envoy": {"hosts": ["agent.example"]}},
                 "stages": stages,
                 "analysis": analysis,
@@ -92,6 +100,8 @@ class VirtualRollout:
     problem: Problem | None = None
     blind: str = ""
     latch: Latch | None = None
+    pods: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """How many endpoints of each Service are ready, of how many; one of one unless said."""
     plans: list[Plan] = field(default_factory=list)
     samples: dict[tuple[tuple[str, str], ...], list[tuple[float, float]]] = field(
         default_factory=lambda: defaultdict(list)
@@ -104,7 +114,7 @@ class VirtualRollout:
     def want(self, url: str) -> None:
         """Change spec.agent, which is a new artifact."""
         spec = self.rollout.spec
-        code = spec.agent.code.model_copy(update={"url": url})
+        code = Code.model_validate(code_of(url))
         self.change_spec(agent=spec.agent.model_copy(update={"code": code}))
 
     def change_spec(self, **changes: Any) -> None:
@@ -119,16 +129,17 @@ class VirtualRollout:
 
     def snapshot(self) -> Snapshot:
         """What gather would see now."""
-        agent = self.rollout.spec.agent
-        wanted = artifact_id(agent)
+        agent, status = self.rollout.spec.agent, self.rollout.status
         snapshot = Snapshot(
             rollout=self.rollout,
-            artifact_id=wanted,
-            wanted_backend=self._backend(wanted, agent.code.url or ""),
+            artifact_id=artifact_id(agent),
+            wanted_backend=self._backend(agent),
             problem=self.problem,
             revisions=tuple(self.revisions.values()),
             programmed=Programmed(self.served, self.acknowledged_at, self.instances),
             latch=self.latch,
+            stable_endpoints=self._endpoints(status.stable),
+            candidate_endpoints=self._endpoints(status.candidate),
         )
         due = evaluation_due(self.rollout.status, snapshot.stages, snapshot.analysis.interval, self.now)
         if due is None or due > self.now:
@@ -148,11 +159,9 @@ class VirtualRollout:
         decided = plan(self.snapshot(), CATALOGUE, self.now)
         self.plans.append(decided)
         if decided.create_revision:
-            agent = self.rollout.spec.agent
-            wanted = artifact_id(agent)
-            name = revision_name("agent", wanted)
-            backend = self._backend(wanted, agent.code.url or "")
-            self.revisions.setdefault(name, Revision(name, wanted, backend, float(len(self.revisions))))
+            backend = self._backend(self.rollout.spec.agent)
+            name, created = backend.revision, float(len(self.revisions))
+            self.revisions.setdefault(name, Revision(name, backend.artifact_id, backend, created))
         for name in decided.delete_revisions:
             self.revisions.pop(name, None)
         self.rollout = self.rollout.model_copy(update={"status": decided.status})
@@ -232,8 +241,18 @@ class VirtualRollout:
     def _labels(name: str, labels: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
         return tuple({"__name__": name, "job": "envoy", "instance": "router-0", **labels}.items())
 
-    def _backend(self, artifact: str, url: str) -> Backend:
-        return Backend(revision_name("agent", artifact), artifact, url.removeprefix("http://"), 80)
+    def _backend(self, agent: Agent) -> Backend:
+        artifact, service = artifact_id(agent), agent.code.service
+        host = service.name if service else (agent.code.url or "").removeprefix("http://")
+        behind = ServicePort(f"shop/{host}", 80) if service else None
+        return Backend(revision_name("agent", artifact), artifact, host, 80, service=behind)
+
+    def _endpoints(self, version: VersionRef | None) -> Endpoints | None:
+        revision = self.revisions.get(version.revision) if version else None
+        if revision is None or revision.backend.service is None:
+            return None
+        name = revision.backend.service.name
+        return Endpoints(name, *self.pods.get(name, (1, 1)))
 
     def _binomial(self, n: int, p: float) -> int:
         if p in (0.0, 1.0) or n <= 0:

@@ -53,8 +53,34 @@ PromptText = Annotated[
 Text = Annotated[str, Field(min_length=1, max_length=256)]
 
 
+_SERVICE_NAME = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+
+
+class ServiceReference(Model):
+    """A port of a Service in the AgentRollout's own namespace."""
+
+    name: Annotated[
+        str,
+        WithJsonSchema(
+            {
+                "type": "string",
+                "maxLength": 63,
+                "x-kubernetes-validations": [
+                    rule(
+                        f"self.matches('{_SERVICE_NAME}')",
+                        "must be the name of a Service in the AgentRollout's own namespace, without namespace or domain",
+                    )
+                ],
+            }
+        ),
+    ] = Field(description="Name of the Service.")
+    port: Annotated[int, Field(ge=1, le=65_535)] = Field(
+        description="The Service's port, as in its spec.ports[].port; not that of its pods."
+    )
+
+
 class Code(Model):
-    """Where the agent's code runs. Exactly one of the fields is set; only ``url`` is supported by this version."""
+    """Where the agent's code runs. Exactly one of the fields is set; ``image`` is not supported by this version."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -64,19 +90,19 @@ class Code(Model):
                     "exactly one of url, service and image must be set",
                 ),
                 rule(
-                    "!has(self.service)",
-                    "service is not supported by this version: use url",
-                    fieldPath=".service",
-                ),
-                rule(
-                    "!has(self.image)", "image is not supported by this version: use url", fieldPath=".image"
+                    "!has(self.image)",
+                    "image is not supported by this version: deploy it and use service",
+                    fieldPath=".image",
                 ),
             ]
         }
     )
 
     url: Url | None = Field(default=None, description="Base URL of the running agent: http(s)://host[:port].")
-    service: FreeForm | None = Field(default=None, description="Not supported by this version.")
+    service: ServiceReference | None = Field(
+        default=None,
+        description="The Service in front of the agent's pods. The router sends requests to its ready endpoints itself.",
+    )
     image: Text | None = Field(default=None, description="Not supported by this version.")
 
 

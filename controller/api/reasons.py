@@ -29,6 +29,8 @@ class Reason(StrEnum):
     """Accepted=False, Progressing=False: an older AgentRollout already serves one of the hosts."""
     SAME_BACKEND = "SameBackend"
     """Accepted=False, Progressing=False: the backend was deployed for the stable artifact or the candidate."""
+    REF_NOT_FOUND = "RefNotFound"
+    """Accepted=False, Progressing=False: something that the spec refers to is not there; the message names the field."""
     BACKEND_NOT_ALLOWED = "BackendNotAllowed"
     """Accepted=False, Progressing=False: the operator's allow-list does not have the host of code.url."""
 
@@ -45,6 +47,8 @@ class Reason(StrEnum):
     """Progressing=True: the candidate entered a stage."""
     AWAITING_EVIDENCE = "AwaitingEvidence"
     """Progressing=True: waiting for the router, for stable's past, or for the stage's time and evidence; the message says."""
+    AWAITING_ENDPOINTS = "AwaitingEndpoints"
+    """Progressing=True: the candidate serves nobody yet, because no endpoint of its Service is ready."""
     ANALYSIS_BLIND = "AnalysisBlind"
     """Progressing=True: the evidence cannot be read, so the weight is held."""
     ROLLING_BACK = "RollingBack"
@@ -69,6 +73,8 @@ class Reason(StrEnum):
 
     ANALYSIS_FAILED = "AnalysisFailed"
     """lastRollback: a metric showed that the candidate is worse than stable."""
+    NO_ENDPOINTS = "NoEndpoints"
+    """lastRollback: the last ready endpoint of the Service behind the serving candidate went away."""
 
 
 class Verdict(StrEnum):

@@ -20,6 +20,7 @@ from controller.core.rules.advance import advance
 from controller.core.rules.baseline import baseline
 from controller.core.rules.begin import begin
 from controller.core.rules.cancel import cancel
+from controller.core.rules.endpoints import endpoints
 from controller.core.rules.hold import hold
 from controller.core.rules.initialise import initialise
 from controller.core.rules.program import program
@@ -35,7 +36,7 @@ from controller.core.tally import Catalogue
 Rule = Callable[[View], Outcome | None]
 
 RULES: tuple[Rule, ...] = (
-    rollback,  # a failed verdict: nothing is asked before this
+    rollback,  # a failed verdict, or nothing left behind the candidate: nothing is asked before this
     reject,  # the spec cannot be accepted: keep serving what serves
     initialise,  # no stable version yet: the first artifact becomes it
     cancel,  # the spec went back to stable
@@ -44,6 +45,7 @@ RULES: tuple[Rule, ...] = (
     accept,  # a new artifact becomes the candidate, at weight 0
     baseline,  # latency edges are fixed before the candidate gets traffic
     program,  # the wanted split is not acknowledged yet
+    endpoints,  # nothing is ready behind the candidate's Service
     begin,  # first stage
     hold,  # the stage is not over, or its evidence does not suffice
     advance,  # next stage

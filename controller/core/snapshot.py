@@ -38,6 +38,26 @@ class Revision:
 
 
 @dataclass(frozen=True, slots=True)
+class Endpoints:
+    """What stands behind the Service of one version.
+
+    Attributes:
+        service: Name of the Service.
+        ready: Endpoints that take requests.
+        total: The ready ones and those that are not, or not yet; without those on their way out.
+    """
+
+    service: str
+    ready: int
+    total: int
+
+    @property
+    def words(self) -> str:
+        """The numbers, for a message."""
+        return f"{self.ready} of {self.total} endpoints of Service {self.service} are ready"
+
+
+@dataclass(frozen=True, slots=True)
 class Samples:
     """The answer of the metric source at one evaluation.
 
@@ -59,14 +79,16 @@ class Latch:
     Attributes:
         artifact_id: The artifact that was cut.
         attempt: Its attempt.
-        metric: The metric that failed; empty if the candidate was taken off without a verdict.
-        message: The verdict's words.
+        reason: Why it was taken back for good; None if it was only taken off.
+        metric: The metric that failed, if one did.
+        message: The reason's words.
     """
 
     artifact_id: str
     attempt: int
-    metric: str
-    message: str
+    reason: Reason | None = None
+    metric: str = ""
+    message: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +104,8 @@ class Snapshot:
         programmed: What the data plane acknowledged.
         samples: The metric source's answer; None when no evaluation was due.
         latch: A cut that status does not show yet.
+        stable_endpoints: What stands behind stable; None if that is no Service.
+        candidate_endpoints: What stands behind the candidate; None if that is no Service.
     """
 
     rollout: AgentRollout
@@ -92,6 +116,8 @@ class Snapshot:
     programmed: Programmed
     samples: Samples | None = None
     latch: Latch | None = None
+    stable_endpoints: Endpoints | None = None
+    candidate_endpoints: Endpoints | None = None
 
     @property
     def stages(self) -> list[Stage]:

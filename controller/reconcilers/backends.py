@@ -1,4 +1,4 @@
-"""Which URLs a rollout may send users to."""
+"""Which hosts a rollout may send users to."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _METADATA = frozenset({ipaddress.ip_address("fd00:ec2::254"), ipaddress.ip_addre
 
 
 def backend_problem(backend: Backend | None, allowed_hosts: frozenset[str]) -> Problem | None:
-    """Why the operator refuses this backend; None if it does not.
+    """Why the operator refuses this backend; None if it does not. Services need no permission: they are in the namespace.
 
     Link-local addresses are where clouds keep their metadata and credentials, so no allow-list opens them.
     """
-    if backend is None:
+    if backend is None or backend.service is not None:
         return None
-    if _is_link_local(backend.host):
+    if is_never_allowed(backend.host):
         return Problem(
             Reason.BACKEND_NOT_ALLOWED,
             f"spec.agent.code.url: {backend.host} is a link-local or metadata address, which is never allowed",
@@ -38,7 +38,8 @@ def backend_problem(backend: Backend | None, allowed_hosts: frozenset[str]) -> P
     )
 
 
-def _is_link_local(host: str) -> bool:
+def is_never_allowed(host: str) -> bool:
+    """Whether ``host`` is a link-local or metadata address, in whatever form."""
     address = _address(host)
     return address is not None and (address.is_link_local or address in _METADATA)
 

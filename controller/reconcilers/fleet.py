@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from controller.adapters.ports import DataPlane, Programmed
+from controller.api.reasons import Reason
 from controller.core.snapshot import Latch
 from controller.core.traffic import TrafficTable
 from controller.reconcilers.traffic import TrafficPublisher
@@ -45,7 +46,7 @@ class Report:
         routers: Names of the Envoys that are connected to it.
         acknowledged: Digests of the tables with a candidate that all its routers acknowledged.
         pending: Keys of rollouts without a candidate whose table its routers have not acknowledged yet.
-        latches: Cuts on a verdict that it serves and status did not show.
+        latches: Cuts for a reason that it serves and status did not show.
     """
 
     replica: str
@@ -68,6 +69,7 @@ class Report:
                 "key": key,
                 "artifactID": latch.artifact_id,
                 "attempt": latch.attempt,
+                "reason": latch.reason,
                 "metric": latch.metric,
                 "message": latch.message,
             }
@@ -102,10 +104,24 @@ def observe_report(raw: RawObject) -> Report:
         acknowledged=frozenset(said.get("acknowledged", ())),
         pending=frozenset(said.get("pending", ())),
         latches={
-            each["key"]: Latch(each["artifactID"], each["attempt"], each["metric"], each["message"])
+            each["key"]: Latch(
+                each["artifactID"],
+                each["attempt"],
+                _reason(each["reason"]),
+                each["metric"],
+                each["message"],
+            )
             for each in said.get("latches", ())
         },
     )
+
+
+def _reason(text: str) -> Reason:
+    """A newer replica may know reasons that this one does not; its cut counts all the same."""
+    try:
+        return Reason(text)
+    except ValueError:
+        return Reason.ANALYSIS_FAILED
 
 
 class Fleet:

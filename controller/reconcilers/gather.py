@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -9,13 +10,15 @@ import structlog
 
 from controller.adapters.ports import MetricSource, MetricSourceError, Question
 from controller.api.reasons import Reason
-from controller.api.status import Evidence
-from controller.core.snapshot import Problem, Samples, Snapshot
+from controller.api.status import Evidence, VersionRef
+from controller.core.snapshot import Endpoints, Problem, Revision, Samples, Snapshot
 from controller.core.stages import Arm, comparisons, evaluation_due
 from controller.core.tally import Catalogue
+from controller.core.traffic import Backend
 from controller.reconcilers.backends import backend_problem
 from controller.reconcilers.fleet import Fleet
 from controller.reconcilers.observed import ObservedRevision, ObservedRollout
+from controller.reconcilers.services import ServiceEndpoints
 from controller.reconcilers.traffic import BY_OWNER, TrafficPublisher
 from controller.runtime.store import Store
 
@@ -37,6 +40,7 @@ class Gatherer:
         revisions: Store[ObservedRevision],
         publisher: TrafficPublisher,
         fleet: Fleet,
+        services: ServiceEndpoints,
         metrics: MetricSource,
         catalogue: Catalogue,
         allowed_hosts: frozenset[str],
@@ -45,6 +49,7 @@ class Gatherer:
         self._revisions = revisions
         self._publisher = publisher
         self._fleet = fleet
+        self._services = services
         self._metrics = metrics
         self._catalogue = catalogue
         self._allowed_hosts = allowed_hosts
@@ -52,15 +57,18 @@ class Gatherer:
     def snapshot(self, observed: ObservedRollout) -> Snapshot:
         """The rollout as it is now, without evidence."""
         rollout = self._publisher.owned(observed)
-        key = rollout.metadata.key
+        key, status = rollout.metadata.key, rollout.status
+        revisions = tuple(found.revision for found in self._revisions.by_index(BY_OWNER, key))
         return Snapshot(
             rollout=rollout,
             artifact_id=observed.artifact_id,
             wanted_backend=observed.backend,
             problem=self._problem(observed),
-            revisions=tuple(found.revision for found in self._revisions.by_index(BY_OWNER, key)),
+            revisions=revisions,
             programmed=self._fleet.programmed(key),
             latch=self._fleet.latched(key),
+            stable_endpoints=self._endpoints(status.stable, revisions),
+            candidate_endpoints=self._endpoints(status.candidate, revisions),
         )
 
     async def with_evidence(self, snapshot: Snapshot, now: datetime) -> Snapshot:
@@ -74,7 +82,19 @@ class Gatherer:
     def _problem(self, observed: ObservedRollout) -> Problem | None:
         if observed.problem:
             return observed.problem
-        return self._conflict(observed) or backend_problem(observed.backend, self._allowed_hosts)
+        return (
+            self._conflict(observed)
+            or backend_problem(observed.backend, self._allowed_hosts)
+            or self._service_problem(observed.backend)
+        )
+
+    def _service_problem(self, backend: Backend | None) -> Problem | None:
+        return self._services.problem(backend.service) if backend and backend.service else None
+
+    def _endpoints(self, version: VersionRef | None, revisions: Iterable[Revision]) -> Endpoints | None:
+        """What stands behind a version that the status names."""
+        backend = next((r.backend for r in revisions if version and r.name == version.revision), None)
+        return self._services.summary(backend.service) if backend and backend.service else None
 
     def _conflict(self, observed: ObservedRollout) -> Problem | None:
         key = observed.rollout.metadata.key

@@ -20,7 +20,7 @@ from controller.api.revision import AgentRevision
 from controller.api.rollout import AgentRollout
 from controller.core.artifact import artifact_id, revision_name
 from controller.core.snapshot import Problem, Revision
-from controller.core.traffic import Backend
+from controller.core.traffic import Backend, ServicePort
 from controller.runtime.resource import Resource
 
 ROLLOUTS = Resource(GROUP, VERSION, "agentrollouts", "AgentRollout")
@@ -77,7 +77,8 @@ def observe_rollout(raw: dict[str, Any]) -> ObservedRollout:
     )
     try:
         artifact = artifact_id(agent)
-        return ObservedRollout(slim, artifact, _backend(agent, rollout.metadata.name, artifact), None)
+        backend = _backend(agent, rollout.metadata.namespace, rollout.metadata.name, artifact)
+        return ObservedRollout(slim, artifact, backend, None)
     except ValueError as error:
         return ObservedRollout(slim, "", None, Problem(Reason.INVALID, str(error)))
 
@@ -86,13 +87,13 @@ def observe_revision(raw: dict[str, Any]) -> ObservedRevision:
     """The projection of an AgentRevision.
 
     Raises:
-        ValueError: If its agent has no URL that can be used.
+        ValueError: If its agent has no Service or URL that can be used.
     """
     found = AgentRevision.model_validate(raw)
     if artifact_id(found.spec.agent) != found.spec.artifact_id:
         raise ValueError(f"{found.metadata.key} claims an artifact ID that is not the hash of its agent")
     created = found.metadata.creation_timestamp
-    backend = _backend(found.spec.agent, found.spec.rollout, found.spec.artifact_id)
+    backend = _backend(found.spec.agent, found.metadata.namespace, found.spec.rollout, found.spec.artifact_id)
     return ObservedRevision(
         owner=f"{found.metadata.namespace}/{found.spec.rollout}",
         key=found.metadata.key,
@@ -137,7 +138,11 @@ def _analysis(text: str) -> Analysis:
     return Analysis() if text == "null" else Analysis.model_validate_json(text)
 
 
-def _backend(agent: Agent, rollout: str, artifact: str) -> Backend:
+def _backend(agent: Agent, namespace: str, rollout: str, artifact: str) -> Backend:
+    revision, service = revision_name(rollout, artifact), agent.code.service
+    if service is not None:
+        behind = ServicePort(f"{namespace}/{service.name}", service.port)
+        return Backend(revision, artifact, f"{service.name}.{namespace}.svc", service.port, service=behind)
     try:
         url = urlsplit(agent.code.url or "")
         host, port = url.hostname, url.port or _DEFAULT_PORTS[url.scheme]
@@ -145,7 +150,7 @@ def _backend(agent: Agent, rollout: str, artifact: str) -> Backend:
         raise ValueError(f"spec.agent.code.url: {agent.code.url!r} is not http(s)://host[:port]") from error
     if not host:
         raise ValueError(f"spec.agent.code.url: {agent.code.url!r} has no host")
-    return Backend(revision_name(rollout, artifact), artifact, host, port, tls=url.scheme == "https")
+    return Backend(revision, artifact, host, port, tls=url.scheme == "https")
 
 
 def hosts_of(observed: ObservedRollout) -> Iterable[str]:

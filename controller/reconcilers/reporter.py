@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import structlog
 
@@ -109,7 +110,7 @@ class FleetReporter:
 
     def _current(self) -> Report:
         routers = self._router.routers
-        latches = [(key, latch) for key, latch in self._publisher.latches().items() if latch.metric]
+        latches = [(key, latch) for key, latch in self._publisher.latches().items() if latch.reason]
         return Report(
             replica=self._lock.identity,
             renewed=self._clock.now().strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
@@ -139,4 +140,4 @@ class FleetReporter:
 
 
 def _short(latch: Latch) -> Latch:
-    return Latch(latch.artifact_id, latch.attempt, latch.metric, latch.message[:MAX_MESSAGE])
+    return replace(latch, message=latch.message[:MAX_MESSAGE])

@@ -65,7 +65,7 @@ class RoleReconciler:
                 task.cancel()
             self._metrics.clear()
         if after is Role.FOLLOWING:
-            self._publisher.release_without_verdict()
+            self._publisher.release_without_reason()
             return
         # Whoever serves a candidate comes first: thousands that are idle can wait.
         delivering = [o.rollout.metadata.key for o in self._rollouts.list() if o.rollout.status.candidate]

@@ -8,7 +8,7 @@ the stored status comes back (``reconcilers.traffic``). A crash between any two 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import structlog
@@ -146,7 +146,7 @@ class RolloutReconciler:
             self._cut(snapshot, decided, gathered)
         if doubt is not None:
             raise doubt  # what is stored may be another story; only a cut does not wait for it
-        if not decided.cut and snapshot.latch and not snapshot.latch.metric:
+        if not decided.cut and snapshot.latch and not snapshot.latch.reason:
             self.publisher.release(key)
         _log_transition(snapshot, decided)
         if decided.create_revision:
@@ -162,8 +162,9 @@ class RolloutReconciler:
         assert candidate is not None  # noqa: S101  a cut takes a candidate away
         key = snapshot.rollout.metadata.key
         record = decided.status.last_rollback if decided.rule == "rollback" else None
-        metric, message = (record.metric, record.message) if record else ("", "")
-        latch = Latch(candidate.artifact_id, candidate.attempt, metric=metric, message=message)
+        latch = Latch(candidate.artifact_id, candidate.attempt)
+        if record:
+            latch = replace(latch, reason=record.reason, metric=record.metric, message=record.message)
         if self.publisher.latched(key) == latch:
             return  # pushed before, but status could not be stored
         self.metrics.cut(key, decided.rule)
@@ -171,8 +172,9 @@ class RolloutReconciler:
         _log.warning(
             "cut_pushed",
             rule=decided.rule,
-            metric=metric,
-            message=message,
+            reason=latch.reason,
+            metric=latch.metric,
+            message=latch.message,
             seconds_since_evidence=self.clock.monotonic() - gathered,
         )
 

@@ -79,9 +79,9 @@ class TrafficPublisher:
         """All cuts that status does not show yet, by key."""
         return dict(self._latches)
 
-    def release_without_verdict(self) -> None:
+    def release_without_reason(self) -> None:
         """Forget the cuts that follow from the spec alone: whoever leads now reads the same spec."""
-        for key in [key for key, latch in self._latches.items() if not latch.metric]:
+        for key in [key for key, latch in self._latches.items() if latch.reason is None]:
             self.release(key)
 
     def release(self, key: str) -> None:

@@ -18,7 +18,7 @@ _QUIET = frozenset({Reason.AWAITING_EVIDENCE, Reason.IDLE, Reason.STAGE_STARTED,
 _PLANNED_ENDS = frozenset({Reason.SUPERSEDED, Reason.CANCELLED, Reason.IDLE})
 """Ends of a candidate that someone asked for."""
 
-_ACTIONS = {"baseline": "Measure", "rollback": "RollBack", "settled": "Settle"}
+_ACTIONS = {"baseline": "Measure", "endpoints": "Wait", "rollback": "RollBack", "settled": "Settle"}
 """Actions whose verb is not the name of the rule."""
 
 

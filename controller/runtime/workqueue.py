@@ -12,7 +12,7 @@ import asyncio
 import heapq
 import itertools
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from controller.runtime.backoff import Backoff
 from controller.runtime.clock import Clock, Timer
@@ -80,6 +80,11 @@ class WorkQueue:
         self._adds.inc()
         if key not in self._processing:
             self._push(key)
+
+    def add_all(self, keys: Iterable[str]) -> None:
+        """`add` each of ``keys``."""
+        for key in keys:
+            self.add(key)
 
     def add_after(self, key: str, seconds: float) -> None:
         """Add ``key`` in ``seconds``; of several such calls the earliest instant counts."""

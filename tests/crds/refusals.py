@@ -92,6 +92,13 @@ def _code(title: str, value: Any, field: str, words: str) -> Refusal:
     return Refusal(title, "spec.agent.code", value, f"spec.agent.code{field}", words)
 
 
+def _service(title: str, change: Raw, field: str, words: str) -> Refusal:
+    service = {
+        key: value for key, value in ({"name": "agent", "port": 80} | change).items() if value is not REMOVED
+    }
+    return _code(f"service {title}", {"service": service}, f".service{field}", words)
+
+
 def _host(host: str) -> Refusal:
     words = "must be a host name in lower case without scheme and port, such as support.example.com"
     path = "spec.traffic.envoy.hosts"
@@ -112,6 +119,7 @@ def _header(
 _INCREASE = "weights of stages without audience must strictly increase, such as 1%, 10%, 50%, 100%"
 _LAST = "the last stage must have weight 100% and no audience"
 _ONE_CODE = "exactly one of url, service and image must be set"
+_SERVICE = "must be the name of a Service in the AgentRollout's own namespace, without namespace or domain"
 _NO_PROMPT = "must not be empty: write the prompt or remove its name"
 _TOO_MUCH = "prompts together must not exceed 131072 bytes (128 KiB)"
 _NAME = "must have at most 52 characters of a-z, 0-9 and -"
@@ -152,13 +160,24 @@ STAGES = [
 ]  # fmt: skip
 
 AGENT = [
-    _code("url and service", {"url": "http://a", "service": {"name": "a"}}, "", _ONE_CODE),
+    _code("url and service", {"url": "http://a", "service": {"name": "a", "port": 80}}, "", _ONE_CODE),
     _code("url and image", {"url": "http://a", "image": "a"}, "", _ONE_CODE),
-    _code("service and image", {"service": {"name": "a"}, "image": "a"}, "", _ONE_CODE),
+    _code("service and image", {"service": {"name": "a", "port": 80}, "image": "a"}, "", _ONE_CODE),
     _code("no code", {}, "", _ONE_CODE),
     _code("code left out", REMOVED, "", "Required value"),
-    _code("service", {"service": {"name": "a"}}, ".service", "service is not supported by this version: use url"),
-    _code("image", {"image": "a"}, ".image", "image is not supported by this version: use url"),
+    _code("image", {"image": "a"}, ".image", "image is not supported by this version: deploy it and use service"),
+    _service("without name", {"name": REMOVED}, ".name", "Required value"),
+    _service("without port", {"port": REMOVED}, ".port", "Required value"),
+    _service("by its domain", {"name": "agent.shop.svc"}, ".name", _SERVICE),
+    _service("of another namespace", {"name": "other/agent"}, ".name", _SERVICE),
+    _service("name in upper case", {"name": "Agent"}, ".name", _SERVICE),
+    _service("empty name", {"name": ""}, ".name", _SERVICE),
+    _service("name of 64 characters", {"name": "x" * 64}, ".name", "may not be more than 63"),
+    _service("port 0", {"port": 0}, ".port", "should be greater than or equal to 1"),
+    _service("port 65536", {"port": 65536}, ".port", "should be less than or equal to 65535"),
+    _service("port by name", {"port": "http"}, ".port", "must be of type integer"),
+    _code("service with a namespace", {"service": {"name": "a", "port": 80, "namespace": "other"}},
+          "", 'unknown field "spec.agent.code.service.namespace"'),
     _url("with a path", "http://agent.example/v1"),
     _url("with a query", "http://agent.example?v=1"),
     _url("with user info", "http://user:secret@agent.example"),

@@ -58,6 +58,7 @@ def test_apply_refuses(refusal: Refusal, control_plane: ControlPlane, shop: str)
         ("spec.stages", stages({"weight": "100%", "minDuration": "1ms", "minRequests": 1})),
         ("spec.analysis", {"interval": "100ms", "falseRollbackRate": "50%", "clustering": 1}),
         ("spec.agent.code.url", "https://[2001:db8::1]:65535/"),
+        ("spec.agent.code", {"service": {"name": "support-agent-v7", "port": 8080}}),
         ("spec.agent.code.url", "http://agent_v7.Shop.svc.cluster.local."),
         ("spec.agent.prompts", {"system": "x" * 131_072}),
         ("spec.agent.prompts", {f"{n}": "x" * 4_096 for n in range(32)}),

@@ -8,6 +8,7 @@ import socket
 import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -15,6 +16,7 @@ from typing import Any, Self, TypeVar
 from controller.adapters.envoy.bootstrap import bootstrap
 from controller.adapters.envoy.options import RouterOptions
 from controller.adapters.envoy.router import EnvoyRouter
+from controller.adapters.ports import EndpointSource
 from controller.core.traffic import AudienceSplit, Backend, TrafficTable
 from devkit.envoy import Envoy
 from devkit.process import LOOPBACK, free_port
@@ -73,18 +75,24 @@ SCRIPTS: dict[str, Script] = {
 class Lab:
     """An EnvoyRouter on a free port, and the Envoys that it programs."""
 
-    def __init__(self, options: Mapping[str, object] | None = None) -> None:
+    def __init__(
+        self, options: Mapping[str, object] | None = None, endpoints: EndpointSource | None = None
+    ) -> None:
         self.user_port = free_port()
         self._options = RouterOptions(listen_address=LOOPBACK, listen_port=self.user_port, **(options or {}))  # type: ignore[arg-type]
+        self._endpoints = endpoints
         self.envoys: list[Envoy] = []
         self.xds_port = 0
         self.changes: list[str] = []
         self._changed = asyncio.Event()
         self.router = self.new_router()
 
-    def new_router(self) -> EnvoyRouter:
-        """A router without any memory, as after a restart of the operator."""
-        self.router = EnvoyRouter(now=lambda: datetime.now(UTC), options=self._options)
+    def new_router(self, **options: Any) -> EnvoyRouter:
+        """A router without any memory, as after a restart of the operator, perhaps with other options."""
+        self._options = replace(self._options, **options)
+        self.router = EnvoyRouter(
+            now=lambda: datetime.now(UTC), options=self._options, endpoints=self._endpoints
+        )
         self.router.on_change(self._note)
         return self.router
 

@@ -29,18 +29,24 @@ METRICS = [{"name": "errors"}, {"name": "latency"}]
 class PlanMachine(RuleBasedStateMachine):
     """Users, faults, lost writes, slow routers and changing wishes, in any order."""
 
-    @initialize(latency=st.booleans(), seed=st.integers(0, 1000))
-    def start(self, latency: bool, seed: int) -> None:
+    @initialize(latency=st.booleans(), service=st.booleans(), seed=st.integers(0, 1000))
+    def start(self, latency: bool, service: bool, seed: int) -> None:
         analysis = {"interval": "15s", "clustering": 1, "metrics": METRICS if latency else METRICS[:1]}
         stages = [{"weight": w, "minDuration": "20s", "minRequests": 10} for w in ("10%", "50%", "100%")]
-        self.world = VirtualRollout(rollout_of(analysis=analysis, stages=stages), seed=seed)
+        self.scheme = "service" if service else "http"
+        first = f"{self.scheme}://v1"
+        self.world = VirtualRollout(rollout_of(first, analysis=analysis, stages=stages), seed=seed)
         self.taken_back: set[str] = set()
         self.everything_works_for_a_while(4)
-        self.world.want("http://v2")
+        self.want("v2")
 
     @rule(version=st.sampled_from(VERSIONS))
     def want(self, version: str) -> None:
-        self.world.want(f"http://{version}")
+        self.world.want(f"{self.scheme}://{version}")
+
+    @rule(version=st.sampled_from(VERSIONS), ready=st.integers(0, 2))
+    def pods_come_and_go(self, version: str, ready: int) -> None:
+        self.world.pods[version] = (ready, 2)
 
     @rule(
         version=st.sampled_from(VERSIONS[1:]),
@@ -108,13 +114,16 @@ class PlanMachine(RuleBasedStateMachine):
         candidate = before.status.candidate
         if decided.rule == "rollback" and decided.cut and candidate and decided.status.last_rollback:
             record = decided.status.last_rollback
-            self.world.latch = Latch(candidate.artifact_id, candidate.attempt, record.metric, record.message)
+            self.world.latch = Latch(
+                candidate.artifact_id, candidate.attempt, record.reason, record.metric, record.message
+            )
         self.world.rollout = before
 
     def plan(self) -> Plan:
-        before = self.world.rollout.status
+        before, deserted = self.world.rollout.status, self.is_deserted()
         decided = self.world.step()
         self.check(before, decided)
+        assert decided.rule == "rollback" or not deserted
         if self.world.latch and decided.status.candidate is None:
             self.world.latch = None
         return decided
@@ -124,6 +133,8 @@ class PlanMachine(RuleBasedStateMachine):
         if after.stage is not None and self.world.instances and self.world.served == self.wanted():
             assert decided.requeue_after is not None, "whoever is served is watched"
             assert decided.requeue_after <= timedelta(seconds=15)
+        if decided.rule == "begin":
+            assert not self.is_deserted()
         if after.weight > before.weight or _stage(after) > max(_stage(before), 0):
             assert decided.rule in ("begin", "advance")
             if decided.rule == "advance":
@@ -141,6 +152,11 @@ class PlanMachine(RuleBasedStateMachine):
             assert after.stable is not None
             assert after.stable.artifact_id == before.candidate.artifact_id
             self.evidence_passed(before, decided)
+
+    def is_deserted(self) -> bool:
+        """Whether users are sent to a Service with nothing ready behind it."""
+        endpoints, stage = self.world.snapshot().candidate_endpoints, self.world.rollout.status.stage
+        return stage is not None and endpoints is not None and endpoints.ready == 0
 
     def wanted(self) -> TrafficTable | None:
         return table_of(self.world.rollout, self.world.rollout.status, self.world.revisions.values())

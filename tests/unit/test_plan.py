@@ -449,19 +449,23 @@ def test_a_pushed_cut_stays_decided_until_it_is_stored() -> None:
     world = in_first_stage()
     candidate = world.rollout.status.candidate
     assert candidate is not None
-    world.latch = Latch(candidate.artifact_id, candidate.attempt, "errors", "worse than stable")
+    world.latch = Latch(
+        candidate.artifact_id, candidate.attempt, Reason.ANALYSIS_FAILED, "errors", "worse than stable"
+    )
     decided = world.step()
     assert (decided.rule, decided.cut) == ("rollback", True)
     assert decided.status.last_rollback is not None
     assert decided.status.last_rollback.message == "worse than stable"
 
 
-@pytest.mark.parametrize(("attempt", "metric"), [(2, "errors"), (1, "")])
-def test_a_latch_of_another_attempt_or_without_a_verdict_is_no_rollback(attempt: int, metric: str) -> None:
+@pytest.mark.parametrize(("attempt", "why"), [(2, Reason.ANALYSIS_FAILED), (1, None)])
+def test_a_latch_of_another_attempt_or_without_a_reason_is_no_rollback(
+    attempt: int, why: Reason | None
+) -> None:
     world = in_first_stage()
     candidate = world.rollout.status.candidate
     assert candidate is not None
-    world.latch = Latch(candidate.artifact_id, attempt, metric, "")
+    world.latch = Latch(candidate.artifact_id, attempt, why)
     assert world.step().rule != "rollback"
 
 
@@ -656,3 +660,81 @@ def test_a_failing_candidate_is_cut_although_stables_revision_is_gone() -> None:
     del world.revisions[stable.revision]
     decided = world.step()
     assert (decided.rule, decided.cut) == ("rollback", True)
+
+
+def with_services(**pods: tuple[int, int]) -> VirtualRollout:
+    """A candidate that is a Service beside a stable that is one, with so many endpoints ready of so many."""
+    world = VirtualRollout(rollout_of("service://v1"), pods=pods)
+    world.settle()
+    world.live(60)
+    world.want("service://v2")
+    world.settle()
+    return world
+
+
+def test_the_first_stage_waits_until_something_is_ready_behind_the_candidate() -> None:
+    world = with_services(v2=(0, 2))
+    assert world.rollout.status.stage is None
+    assert reason(world) is Reason.AWAITING_ENDPOINTS
+    assert "0 of 2 endpoints of Service v2 are ready" in message(world)
+    world.pods["v2"] = (1, 2)
+    assert world.step().rule == "begin"
+
+
+def test_a_serving_candidate_whose_last_ready_endpoint_goes_is_taken_back_at_once() -> None:
+    world = with_services()
+    world.pods["v2"] = (0, 1)
+    decided = world.step()
+    assert (decided.rule, decided.cut, decided.status.weight) == ("rollback", True, 0)
+    record = decided.status.last_rollback
+    assert record is not None
+    assert (record.reason, record.metric) == (Reason.NO_ENDPOINTS, "")
+    assert record.message == "0 of 1 endpoints of Service v2 are ready"
+    assert decided.status.verdict is not Verdict.FAIL
+    world.pods["v2"] = (1, 1)
+    world.live(60)
+    assert world.rollout.status.state is State.ROLLED_BACK
+
+
+def test_some_unready_endpoints_take_nobody_back_and_hold_nothing_up() -> None:
+    world = with_services(v1=(1, 2), v2=(1, 2))
+    world.live(300)
+    assert world.rollout.status.state is State.STABLE
+    assert world.rollout.status.last_rollback is None
+
+
+@pytest.mark.parametrize(
+    ("ready", "says"), [(1, "only 1 of 2 endpoints of Service v1 are ready"), (0, "only 0 of 2"), (2, "")]
+)
+def test_an_unwell_stable_keeps_nothing_from_being_taken_back_and_is_told(ready: int, says: str) -> None:
+    world = with_services()
+    world.behaviour["v2"] = Behaviour(errors=0.3)
+    world.pods["v1"] = (ready, 2)
+    world.live(60)
+    assert world.rollout.status.state is State.ROLLED_BACK
+    record = world.rollout.status.last_rollback
+    assert record is not None
+    assert says in record.message
+    assert ("of stable" in record.message) == bool(says)
+
+
+def test_a_latched_desertion_is_told_in_the_same_words_when_status_is_stored_late() -> None:
+    world = with_services()
+    candidate = world.rollout.status.candidate
+    assert candidate is not None
+    world.latch = Latch(candidate.artifact_id, 1, Reason.NO_ENDPOINTS, message="0 of 1 endpoints are ready")
+    decided = world.step()
+    assert decided.status.last_rollback is not None
+    assert decided.status.last_rollback.reason is Reason.NO_ENDPOINTS
+    assert decided.status.last_rollback.message == "0 of 1 endpoints are ready"
+
+
+def test_two_artifacts_may_not_share_a_service() -> None:
+    world = with_services()
+    agent = world.rollout.spec.agent
+    world.change_spec(agent=agent.model_copy(update={"prompts": {"system": "New."}}))
+    world.settle()
+    assert reason(world, ConditionType.ACCEPTED) is Reason.SAME_BACKEND
+    said = message(world, ConditionType.ACCEPTED)
+    assert "spec.agent.code.service: v2:80 was deployed for" in said
+    assert "another Service" in said

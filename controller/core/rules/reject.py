@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from controller.api.agent import Code
 from controller.api.reasons import Reason
 from controller.api.rollout import Delivery
 from controller.core.outcome import Outcome, Report, View
@@ -39,9 +40,16 @@ def _same_backend(view: View) -> Problem | None:
     for ref in serving:
         taken = backends.get(ref.revision)
         if taken is not None and (taken.host, taken.port) == (wanted.host, wanted.port):
+            field, kind = _field(rollout.spec.agent.code)
             return Problem(
                 Reason.SAME_BACKEND,
-                f"spec.agent.code.url: {rollout.spec.agent.code.url} was deployed for {ref.revision}; deploy the new "
-                "artifact under another URL, or set spec.delivery to Header if the agent loads its artifact by header",
+                f"spec.agent.code.{field} was deployed for {ref.revision}; deploy the new artifact under another "
+                f"{kind}, or set spec.delivery to Header if the agent loads its artifact by header",
             )
     return None
+
+
+def _field(code: Code) -> tuple[str, str]:
+    if code.service is not None:
+        return f"service: {code.service.name}:{code.service.port}", "Service"
+    return f"url: {code.url}", "URL"

@@ -1,6 +1,8 @@
-"""Take the candidate back on a failed verdict. Stands first: nothing may come before it."""
+"""Take the candidate back. Stands first: nothing may come before it."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 from controller.api.reasons import Reason, Verdict
 from controller.api.status import RollbackRecord
@@ -10,18 +12,32 @@ KEPT_ROLLED_BACK = 100
 """How many taken-back artifacts are remembered; the oldest is forgotten first."""
 
 
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """Why the candidate is taken back.
+
+    Attributes:
+        reason: In a word.
+        message: In a sentence.
+        metric: The metric that failed, if one did.
+    """
+
+    reason: Reason
+    message: str
+    metric: str = ""
+
+
 def rollback(view: View) -> Outcome | None:
-    """Fail -> weight 0 in this very plan, and never again for this artifact by itself."""
-    found = _failed_metric(view)
+    """A trigger -> weight 0 in this very plan, and never again for this artifact by itself."""
+    found = None if view.status.candidate is None else _latched(view) or _failed(view) or _deserted(view)
     if found is None:
         return None
-    metric, message = found
     artifact = view.candidate.artifact_id
     record = RollbackRecord(
         artifact_id=artifact,
-        reason=Reason.ANALYSIS_FAILED,
-        metric=metric,
-        message=message,
+        reason=found.reason,
+        metric=found.metric,
+        message=found.message,
         at=view.now,
         stage=view.status.stage.title if view.status.stage else "",
     )
@@ -31,10 +47,11 @@ def rollback(view: View) -> Outcome | None:
             "last_rollback": record,
             "rolled_back": [*remembered, artifact][-KEPT_ROLLED_BACK:],
             "analysis": view.status.analysis,
-            "verdict": Verdict.FAIL,
+            "verdict": Verdict.FAIL if found.metric else view.status.verdict,
         }
     )
-    text = f"{view.candidate.revision} was taken back at {record.stage}: {metric} is {message}"
+    why = f"{found.metric} is {found.message}" if found.metric else found.message
+    text = f"{view.candidate.revision} was taken back at {record.stage}: {why}"
     return Outcome(
         status,
         progressing=Report("False", Reason.ROLLING_BACK, text),
@@ -42,13 +59,34 @@ def rollback(view: View) -> Outcome | None:
     )
 
 
-def _failed_metric(view: View) -> tuple[str, str] | None:
-    candidate, latch = view.status.candidate, view.snapshot.latch
-    if candidate is None:
+def _latched(view: View) -> Trigger | None:
+    """A cut that was pushed stays decided, whatever is seen later and before it is stored."""
+    latch, candidate = view.snapshot.latch, view.candidate
+    if latch is None or latch.reason is None:
         return None
-    # A cut that was pushed stays decided, whatever later samples say before it is stored.
-    latched = latch and latch.metric and (latch.artifact_id, latch.attempt)
-    if latch and latched == (candidate.artifact_id, candidate.attempt):
-        return latch.metric, latch.message
+    if (latch.artifact_id, latch.attempt) != (candidate.artifact_id, candidate.attempt):
+        return None
+    return Trigger(latch.reason, latch.message, latch.metric)
+
+
+def _failed(view: View) -> Trigger | None:
     failed = next((m for m in view.status.analysis if m.verdict is Verdict.FAIL), None)
-    return (failed.name, failed.message) if failed else None
+    if failed is None:
+        return None
+    return Trigger(Reason.ANALYSIS_FAILED, failed.message + _about_stable(view), failed.name)
+
+
+def _deserted(view: View) -> Trigger | None:
+    """Users are sent to a Service with nothing ready behind it; before the first stage this is only a wait."""
+    endpoints = view.snapshot.candidate_endpoints
+    if view.status.stage is None or endpoints is None or endpoints.ready:
+        return None
+    return Trigger(Reason.NO_ENDPOINTS, endpoints.words + _about_stable(view))
+
+
+def _about_stable(view: View) -> str:
+    """Going back to a stable that is unwell is still right, but people have to know."""
+    endpoints = view.snapshot.stable_endpoints
+    if endpoints is None or endpoints.ready == endpoints.total > 0:
+        return ""
+    return f"; of stable, which serves everyone again, only {endpoints.words}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -11,7 +12,7 @@ from controller.adapters.envoy.node import Node, Update
 from controller.adapters.envoy.resources import CLUSTER, LISTENER, ROUTE, SCOPE
 from controller.adapters.envoy.router import EnvoyRouter
 from controller.adapters.envoy.xds import _brief, _Stream
-from controller.core.traffic import Backend, TrafficTable
+from controller.core.traffic import Backend, Endpoint, ServicePort, TrafficTable
 
 KEY = "shop/agent"
 FIRST = TrafficTable(KEY, ("a.example",), "x-session-id", Backend("one", "sha256:1", "10.0.0.1", 80))
@@ -221,3 +222,36 @@ async def test_a_rollout_that_is_removed_without_envoys_is_forgotten(router: Env
 )
 def test_envoys_words_are_brief(words: str, reason: str) -> None:
     assert _brief(words) == reason
+
+
+class Pods:
+    """The endpoints of Services, as they are told to be."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, tuple[Endpoint, ...]] = {}
+        self.tell: Callable[[str], None] = lambda _: None
+
+    def endpoints(self, service: ServicePort) -> tuple[Endpoint, ...]:
+        return self.found.get(service.key, ())
+
+    def on_change(self, callback: Callable[[str], None]) -> None:
+        self.tell = callback
+
+
+async def test_endpoints_reach_the_rollouts_that_refer_to_their_service_for_as_long_as_they_do() -> None:
+    pods = Pods()
+    router = EnvoyRouter(now=lambda: NOON, endpoints=pods)
+    behind = replace(FIRST.stable, service=ServicePort("shop/one", 80))
+    router.publish(replace(FIRST, stable=behind))
+    router.publish(replace(FIRST, key="shop/other", hosts=("other.example",)))
+    before = dict(router._wanted)
+    pods.found["shop/one"] = (Endpoint("10.1.0.1", 8080),)
+    pods.tell("shop/one")
+    changed = {owner for owner, wanted in router._wanted.items() if wanted != before[owner]}
+    assert changed == {KEY}
+    assert router._wanted[KEY].resources == before[KEY].resources
+    router.publish(FIRST)
+    assert router._wanted[KEY].endpoints == ()
+    router.remove(KEY)
+    pods.tell("shop/one")
+    assert router._owners == {}

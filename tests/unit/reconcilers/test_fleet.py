@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from controller.api.reasons import Reason
 from controller.core.snapshot import Latch
 from controller.core.traffic import Backend, Programmed, TrafficTable
 from controller.reconcilers.fleet import (
@@ -26,7 +27,7 @@ KEY = "shop/agent"
 STABLE, CANDIDATE = Backend("agent-1", "sha256:1", "v1", 80), Backend("agent-2", "sha256:2", "v2", 80)
 IDLE = TrafficTable(KEY, ("agent.example",), "x-session-id", STABLE)
 SPLIT = replace(IDLE, candidate=CANDIDATE, weight_ppm=10_000, attempt=1)
-LATCH = Latch("sha256:2", 1, "errors", "worse than stable")
+LATCH = Latch("sha256:2", 1, Reason.ANALYSIS_FAILED, "errors", "worse than stable")
 
 
 class Here:
@@ -190,7 +191,7 @@ def test_a_cut_is_known_also_from_a_replica_whose_routers_have_left_it() -> None
 
 def test_the_replicas_own_cut_comes_first() -> None:
     world = World()
-    world.here.latch = Latch("sha256:2", 1, "latency", "slow")
+    world.here.latch = Latch("sha256:2", 1, Reason.ANALYSIS_FAILED, "latency", "slow")
     world.hear(other(latches={KEY: LATCH}))
     assert world.fleet.latched(KEY) == world.here.latch
 
@@ -233,3 +234,12 @@ def test_a_report_that_is_not_understood_is_no_report(annotation: str) -> None:
 def test_tables_that_differ_have_different_digests() -> None:
     tables = {SPLIT, IDLE, replace(SPLIT, weight_ppm=1), replace(SPLIT, attempt=2), replace(IDLE, hosts=())}
     assert len({digest(table) for table in tables}) == len(tables)
+
+
+def test_a_reason_that_only_a_newer_replica_knows_takes_the_version_off_all_the_same() -> None:
+    text = Report("other", "t1", latches={"shop/agent": LATCH}).to_json()
+    raw = {
+        "metadata": {"annotations": {REPORT: text.replace("AnalysisFailed", "SomethingNew")}},
+        "spec": {"holderIdentity": "other", "renewTime": "t1"},
+    }
+    assert observe_report(raw).latches == {"shop/agent": LATCH}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from controller.api.reasons import State
+from controller.api.reasons import Reason, State
 from controller.core.snapshot import Latch
 from controller.reconcilers.fleet import REPORT, Report
 from tests.unit.reconcilers.test_rollouts import KEY, World, in_first_stage
@@ -84,7 +84,7 @@ async def test_a_cut_that_another_replica_reports_is_carried_out_by_the_leader(w
     await guard(world, 5)
     candidate = world.rollout.status.candidate
     assert candidate is not None
-    latch = Latch(candidate.artifact_id, candidate.attempt, "errors", "worse")
+    latch = Latch(candidate.artifact_id, candidate.attempt, Reason.ANALYSIS_FAILED, "errors", "worse")
     report = Report("other", "t1", latches={KEY: latch})
     lease = {
         "metadata": {

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from controller.api.reasons import Reason
 from controller.core.snapshot import Latch
 from controller.core.traffic import Programmed, TrafficTable
 from controller.reconcilers.fleet import Report, digest, observe_report
@@ -136,15 +137,15 @@ async def test_a_replica_without_routers_and_cuts_writes_nothing_after_having_sa
     assert len(world.around.written) == before
 
 
-async def test_cuts_on_a_verdict_are_reported_and_others_are_not(world: World) -> None:
+async def test_cuts_for_a_reason_are_reported_and_others_are_not(world: World) -> None:
     world.around.cuts = {
         KEY: LATCH,
-        "shop/b": Latch("sha256:3", 1, "", ""),
-        "shop/c": Latch("s", 1, "m", "x" * 999),
+        "shop/b": Latch("sha256:3", 1),
+        "shop/c": Latch("s", 1, Reason.NO_ENDPOINTS, "", "x" * 999),
     }
     world.around.changed()
     await world.a_moment()
-    assert world.last.latches == {KEY: LATCH, "shop/c": Latch("s", 1, "m", "x" * 300)}
+    assert world.last.latches == {KEY: LATCH, "shop/c": Latch("s", 1, Reason.NO_ENDPOINTS, "", "x" * 300)}
 
 
 async def test_a_leader_reports_to_nobody_and_removes_what_is_left_of_replicas_long_gone(

@@ -43,7 +43,7 @@ class Around:
     def list(self) -> tuple[Any, ...]:
         return tuple(_Observed(key, key in self.delivering) for key in self.all_keys)
 
-    def release_without_verdict(self) -> None:
+    def release_without_reason(self) -> None:
         self.journal.append("release")
 
     def clear(self) -> None:

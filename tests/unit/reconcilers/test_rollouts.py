@@ -21,6 +21,7 @@ from controller.reconcilers.gather import Gatherer
 from controller.reconcilers.metrics import RolloutMetrics
 from controller.reconcilers.observed import hosts_of, observe_revision, observe_rollout
 from controller.reconcilers.rollouts import RolloutReconciler
+from controller.reconcilers.services import BY_SERVICE, ServiceEndpoints, observe_service, observe_slice
 from controller.reconcilers.teller import Teller
 from controller.reconcilers.traffic import BY_HOST, BY_OWNER, TrafficPublisher
 from controller.runtime.client import ResourceClient
@@ -122,6 +123,8 @@ class World:
         self.router = Router(self.effects, self.clock)
         self.rollouts = Store(observe_rollout, indexers={BY_HOST: hosts_of})
         self.revisions = Store(observe_revision, indexers={BY_OWNER: lambda r: (r.owner,)})
+        self.services = Store(observe_service)
+        self.slices = Store(observe_slice, indexers={BY_SERVICE: lambda s: (s.service,)})
         self.publisher = TrafficPublisher(self.router, self.rollouts, self.revisions)
         self.reports = Store(observe_report)
         self.users = VirtualRollout(rollout_of(), now=self.clock.now())
@@ -144,6 +147,7 @@ class World:
                     identity="this",
                     clock=self.clock,
                 ),
+                services=ServiceEndpoints(self.services, self.slices),
                 metrics=self,
                 catalogue=CATALOGUE,
                 allowed_hosts=frozenset({"v1", "v2", "v3"}),

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from controller.api.agent import Agent
+from controller.api.reasons import Reason
 from controller.core.artifact import artifact_id
 from controller.core.snapshot import Latch
 from controller.core.traffic import Programmed, TrafficTable
@@ -127,14 +128,14 @@ def test_nothing_is_published_while_a_revision_is_missing() -> None:
 
 
 def test_a_latch_cuts_at_once_and_holds_against_an_old_status(world: World) -> None:
-    world.publisher.latch("shop/agent", Latch(ID["2"], 1, "errors", "worse"))
+    world.publisher.latch("shop/agent", Latch(ID["2"], 1, Reason.ANALYSIS_FAILED, "errors", "worse"))
     assert world.router.tables["shop/agent"].candidate is None
     world.see(rollout(2, weight="50%"))
     assert world.router.tables["shop/agent"].candidate is None
 
 
 def test_the_latch_is_gone_once_status_shows_the_cut(world: World) -> None:
-    world.publisher.latch("shop/agent", Latch(ID["2"], 1, "errors", "worse"))
+    world.publisher.latch("shop/agent", Latch(ID["2"], 1, Reason.ANALYSIS_FAILED, "errors", "worse"))
     world.see(rollout(2, weight="0%", candidate=""))
     assert world.publisher.latched("shop/agent") is None
     world.see(rollout(3, weight="10%"))
@@ -142,7 +143,7 @@ def test_the_latch_is_gone_once_status_shows_the_cut(world: World) -> None:
 
 
 def test_a_latch_that_the_decision_no_longer_wants_is_released(world: World) -> None:
-    world.publisher.latch("shop/agent", Latch(ID["2"], 1, "", ""))
+    world.publisher.latch("shop/agent", Latch(ID["2"], 1))
     world.publisher.release("shop/agent")
     assert world.weight == 100_000
     world.publisher.release("shop/agent")
@@ -181,7 +182,7 @@ def test_a_revision_that_was_deleted_by_hand_keeps_no_cut_from_being_served(worl
         revision("1") | {"metadata": {"name": "agent-1", "namespace": "shop", "resourceVersion": "7"}},
     )
     assert world.weight == 100_000, "what served goes on"
-    world.publisher.latch("shop/agent", Latch(ID["2"], 1, "errors", "worse"))
+    world.publisher.latch("shop/agent", Latch(ID["2"], 1, Reason.ANALYSIS_FAILED, "errors", "worse"))
     assert world.router.tables["shop/agent"].candidate is None
 
 
