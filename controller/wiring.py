@@ -18,7 +18,9 @@ from controller.adapters.envoy.router import EnvoyRouter
 from controller.adapters.ports import MetricSource
 from controller.adapters.prometheus import PrometheusSource
 from controller.api.quantities import format_percent
+from controller.reconcilers.backends import Backends
 from controller.reconcilers.gather import Gatherer
+from controller.reconcilers.images import PODS, PodImages
 from controller.reconcilers.metrics import RolloutMetrics
 from controller.reconcilers.observed import (
     REVISIONS,
@@ -65,6 +67,8 @@ CONTROLLER = "agentrollout"
 EVENT_SOURCE = "agentrollout.dev/operator"
 BY_ARTIFACT = "artifact"
 WORKERS = 64
+IMAGES = "images"
+IMAGE_WORKERS = 4
 
 _log = structlog.get_logger(__name__)
 
@@ -105,6 +109,8 @@ def build_manager(
     rollouts, revisions = _informers(rollout_client, revision_client, clock, runtime_metrics)
     services, slices = _service_informers(transport, clock, runtime_metrics)
     endpoints = ServiceEndpoints(services.store, slices.store)
+    images_queue = WorkQueue(IMAGES, clock, metrics=runtime_metrics)
+    images = PodImages(endpoints, images_queue, lambda *where: _pods(transport, *where))
     users = settings.router_address
     router = EnvoyRouter(
         now=clock.now,
@@ -118,10 +124,9 @@ def build_manager(
         revisions=revisions.store,
         publisher=publisher,
         fleet=replicas.fleet,
-        services=endpoints,
+        backends=Backends(settings.allowed_url_hosts, endpoints, images),
         metrics=source,
         catalogue=CATALOGUE,
-        allowed_hosts=settings.allowed_url_hosts,
     )
     recorder = Recorder(
         ResourceClient(transport, EVENTS, field_manager=FIELD_MANAGER),
@@ -156,7 +161,8 @@ def build_manager(
     publisher.on_change(queue.add)
     router.on_change(lambda key: _acknowledged(key, publisher, metrics, router))
     router.on_change(queue.add)
-    endpoints.on_change(lambda service: queue.add_all(referring(service, rollouts.store, revisions.store)))
+    for behind in (endpoints, images):
+        behind.on_change(lambda service: queue.add_all(referring(service, rollouts.store, revisions.store)))
     manager = Manager()
     web = _web(
         settings, manager, registry, lambda found: _read_artifact(found, revisions.store, revision_client)
@@ -172,7 +178,18 @@ def build_manager(
     manager.add_controller(
         Controller(CONTROLLER, queue, roles.reconcile, clock=clock, workers=WORKERS, metrics=runtime_metrics)
     )
+    manager.add_controller(
+        Controller(
+            IMAGES, images_queue, images.read, clock=clock, workers=IMAGE_WORKERS, metrics=runtime_metrics
+        )
+    )
     return manager
+
+
+def _pods(transport: KubernetesTransport, namespace: str, label_selector: str) -> ResourceClient:
+    return ResourceClient(
+        transport, PODS, field_manager=FIELD_MANAGER, namespace=namespace, label_selector=label_selector
+    )
 
 
 def _informers(

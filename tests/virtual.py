@@ -102,6 +102,8 @@ class VirtualRollout:
     latch: Latch | None = None
     pods: dict[str, tuple[int, int]] = field(default_factory=dict)
     """How many endpoints of each Service are ready, of how many; one of one unless said."""
+    images: dict[str, frozenset[str] | None] = field(default_factory=dict)
+    """What runs behind each Service; of one image that has its name unless said."""
     plans: list[Plan] = field(default_factory=list)
     samples: dict[tuple[tuple[str, str], ...], list[tuple[float, float]]] = field(
         default_factory=lambda: defaultdict(list)
@@ -252,7 +254,8 @@ class VirtualRollout:
         if revision is None or revision.backend.service is None:
             return None
         name = revision.backend.service.name
-        return Endpoints(name, *self.pods.get(name, (1, 1)))
+        images = self.images.get(name, frozenset({f"sha256:{name}"}))
+        return Endpoints(name, *self.pods.get(name, (1, 1)), images)
 
     def _binomial(self, n: int, p: float) -> int:
         if p in (0.0, 1.0) or n <= 0:

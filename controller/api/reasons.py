@@ -16,6 +16,8 @@ class ConditionType(StrEnum):
     """A candidate is on its way."""
     HEALTHY = "Healthy"
     """The latest artifact is stable and serving."""
+    DRIFTED = "Drifted"
+    """Something in production is no longer what the version was made of."""
 
 
 class Reason(StrEnum):
@@ -48,7 +50,7 @@ class Reason(StrEnum):
     AWAITING_EVIDENCE = "AwaitingEvidence"
     """Progressing=True: waiting for the router, for stable's past, or for the stage's time and evidence; the message says."""
     AWAITING_ENDPOINTS = "AwaitingEndpoints"
-    """Progressing=True: the candidate serves nobody yet, because no endpoint of its Service is ready."""
+    """Progressing=True: the candidate serves nobody yet, because no endpoint of its Service is ready, or their images are not known."""
     ANALYSIS_BLIND = "AnalysisBlind"
     """Progressing=True: the evidence cannot be read, so the weight is held."""
     ROLLING_BACK = "RollingBack"
@@ -70,6 +72,11 @@ class Reason(StrEnum):
     """Healthy=False, Progressing=False: the wanted artifact was taken back; stable serves."""
     IN_PROGRESS = "InProgress"
     """Healthy=Unknown: the latest artifact is still being delivered."""
+
+    IMAGE_CHANGED = "ImageChanged"
+    """Drifted=True, lastRollback: pods behind the Service run an image that was not there when the version was frozen."""
+    UNCHANGED = "Unchanged"
+    """Drifted=False: everything is what the version was made of."""
 
     ANALYSIS_FAILED = "AnalysisFailed"
     """lastRollback: a metric showed that the candidate is worse than stable."""

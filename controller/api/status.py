@@ -30,6 +30,10 @@ class VersionRef(Model):
 
     revision: str = Field(description="Name of the AgentRevision.")
     artifact_id: str = Field(description="sha256 of what the version is made of.")
+    images: Annotated[list[Annotated[str, Field(max_length=256)]], Field(max_length=64)] | None = Field(
+        default=None,
+        description="Digests of the images of the pods behind the version's Service, as they were when it was frozen.",
+    )
 
 
 class CandidateRef(VersionRef):
@@ -155,7 +159,7 @@ class RolloutStatus(Model):
     conditions: list[Condition] = Field(
         default_factory=list,
         max_length=8,
-        description="Accepted, Programmed, Progressing and Healthy, each with its reason and a message.",
+        description="Accepted, Programmed, Progressing, Healthy and Drifted, each with its reason and a message.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
 

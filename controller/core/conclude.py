@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from controller.api.reasons import ConditionType, Reason, State, Verdict
 from controller.api.status import Condition, RolloutStatus
+from controller.core.images import drift_of, is_compared
 from controller.core.outcome import Outcome, Report, View
 from controller.core.rules.reject import problem_of
 from controller.core.stages import table_of
@@ -23,6 +24,7 @@ def conclude(view: View, outcome: Outcome) -> RolloutStatus:
         ConditionType.PROGRAMMED: _programmed(view, outcome.status),
         ConditionType.PROGRESSING: outcome.progressing,
         ConditionType.HEALTHY: outcome.healthy,
+        ConditionType.DRIFTED: _drifted(view),
     }
     conditions = [
         _condition(view, kind, report) if report else view.status.condition(kind)
@@ -69,6 +71,17 @@ def _programmed(view: View, status: RolloutStatus) -> Report:
     return Report(
         "False", Reason.PENDING, programmed.error or "the wanted split was sent, not acknowledged yet"
     )
+
+
+def _drifted(view: View) -> Report | None:
+    """An alert about stable; a candidate that drifts is taken back. None, while not known, leaves it as it is."""
+    stable, endpoints = view.status.stable, view.snapshot.stable_endpoints
+    if not is_compared(stable, endpoints):
+        return None
+    drift = drift_of(stable, endpoints)
+    if drift is None:
+        return Report("False", Reason.UNCHANGED, "stable runs the images that it was made of")
+    return Report("True", drift.reason, drift.message)
 
 
 def _state(view: View, status: RolloutStatus, *, rejected: bool) -> State:

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from controller.api.status import RolloutStatus
 from controller.core.assess import assess
 from controller.core.conclude import conclude
+from controller.core.images import with_images
 from controller.core.outcome import Outcome, View
 from controller.core.rules.accept import accept
 from controller.core.rules.advance import advance
@@ -36,7 +37,7 @@ from controller.core.tally import Catalogue
 Rule = Callable[[View], Outcome | None]
 
 RULES: tuple[Rule, ...] = (
-    rollback,  # a failed verdict, or nothing left behind the candidate: nothing is asked before this
+    rollback,  # a failed verdict, or nothing left or something else behind the candidate: nothing is asked before this
     reject,  # the spec cannot be accepted: keep serving what serves
     initialise,  # no stable version yet: the first artifact becomes it
     cancel,  # the spec went back to stable
@@ -45,7 +46,7 @@ RULES: tuple[Rule, ...] = (
     accept,  # a new artifact becomes the candidate, at weight 0
     baseline,  # latency edges are fixed before the candidate gets traffic
     program,  # the wanted split is not acknowledged yet
-    endpoints,  # nothing is ready behind the candidate's Service
+    endpoints,  # nothing is ready behind the candidate's Service, or what is ready is not known
     begin,  # first stage
     hold,  # the stage is not over, or its evidence does not suffice
     advance,  # next stage
@@ -76,7 +77,7 @@ class Plan:
 
 def plan(snapshot: Snapshot, catalogue: Catalogue, now: datetime) -> Plan:
     """Decide about one rollout."""
-    assessed = assess(snapshot, catalogue, now)
+    assessed = with_images(snapshot, assess(snapshot, catalogue, now))
     view = View(snapshot, catalogue, assessed, now)
     name, outcome = next((rule.__name__, outcome) for rule in RULES if (outcome := rule(view)) is not None)
     status = conclude(view, outcome)

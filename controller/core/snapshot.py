@@ -21,6 +21,14 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
+class Drift:
+    """Something outside of the spec that is no longer, or not certainly, as it was when a version was made of it."""
+
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class Revision:
     """An AgentRevision, reduced to what decisions use.
 
@@ -45,11 +53,15 @@ class Endpoints:
         service: Name of the Service.
         ready: Endpoints that take requests.
         total: The ready ones and those that are not, or not yet; without those on their way out.
+        images: Digests of the images of their pods; empty if there are no pods to be found, None while not known.
+        images_problem: Why they are not known, if there is more to say than that they are being read.
     """
 
     service: str
     ready: int
     total: int
+    images: frozenset[str] | None = frozenset()
+    images_problem: str = ""
 
     @property
     def words(self) -> str:

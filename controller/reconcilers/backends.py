@@ -1,17 +1,15 @@
-"""Which hosts a rollout may send users to."""
+"""Where a rollout may send users to, and what stands there."""
 
 from __future__ import annotations
 
-import ipaddress
-import socket
+from dataclasses import dataclass, replace
 
 from controller.api.reasons import Reason
-from controller.core.snapshot import Problem
+from controller.core.snapshot import Endpoints, Problem
 from controller.core.traffic import Backend
-
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
-_METADATA = frozenset({ipaddress.ip_address("fd00:ec2::254"), ipaddress.ip_address("100.100.100.200")})
-"""Metadata services that are not link-local: of AWS over IPv6, and of Alibaba Cloud."""
+from controller.reconcilers.addresses import is_never_allowed
+from controller.reconcilers.images import PodImages
+from controller.reconcilers.services import ServiceEndpoints
 
 
 def backend_problem(backend: Backend | None, allowed_hosts: frozenset[str]) -> Problem | None:
@@ -38,25 +36,30 @@ def backend_problem(backend: Backend | None, allowed_hosts: frozenset[str]) -> P
     )
 
 
-def is_never_allowed(host: str) -> bool:
-    """Whether ``host`` is a link-local or metadata address, in whatever form."""
-    address = _address(host)
-    return address is not None and (address.is_link_local or address in _METADATA)
+@dataclass(frozen=True, slots=True)
+class Backends:
+    """What is known about backends.
 
+    Attributes:
+        allowed_hosts: Hosts of URLs that the operator was allowed.
+        services: Services and their endpoints.
+        images: What the pods behind them run.
+    """
 
-def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """The address that a host stands for, in whatever form the system would accept it (octal, hexadecimal, mapped)."""
-    try:
-        address = ipaddress.ip_address(host.rstrip("."))
-    except ValueError:
-        try:
-            return ipaddress.IPv4Address(socket.inet_aton(host.rstrip(".")))
-        except OSError:
+    allowed_hosts: frozenset[str]
+    services: ServiceEndpoints
+    images: PodImages
+
+    def problem(self, backend: Backend | None) -> Problem | None:
+        """Why no user may be sent there; None if they may."""
+        if backend is not None and backend.service is not None:
+            return self.services.problem(backend.service)
+        return backend_problem(backend, self.allowed_hosts)
+
+    def endpoints(self, backend: Backend | None) -> Endpoints | None:
+        """What stands behind the backend; None if it is no Service."""
+        if backend is None or backend.service is None:
             return None
-    if isinstance(address, ipaddress.IPv6Address):
-        return address.ipv4_mapped or (_embedded(address) if address in _NAT64 else address)
-    return address
-
-
-def _embedded(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address:
-    return ipaddress.IPv4Address(address.packed[-4:])
+        images = self.images.images(backend.service)
+        found = self.services.summary(backend.service)
+        return replace(found, images=images.digests, images_problem=images.problem)

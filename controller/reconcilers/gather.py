@@ -14,11 +14,9 @@ from controller.api.status import Evidence, VersionRef
 from controller.core.snapshot import Endpoints, Problem, Revision, Samples, Snapshot
 from controller.core.stages import Arm, comparisons, evaluation_due
 from controller.core.tally import Catalogue
-from controller.core.traffic import Backend
-from controller.reconcilers.backends import backend_problem
+from controller.reconcilers.backends import Backends
 from controller.reconcilers.fleet import Fleet
 from controller.reconcilers.observed import ObservedRevision, ObservedRollout
-from controller.reconcilers.services import ServiceEndpoints
 from controller.reconcilers.traffic import BY_OWNER, TrafficPublisher
 from controller.runtime.store import Store
 
@@ -40,19 +38,17 @@ class Gatherer:
         revisions: Store[ObservedRevision],
         publisher: TrafficPublisher,
         fleet: Fleet,
-        services: ServiceEndpoints,
+        backends: Backends,
         metrics: MetricSource,
         catalogue: Catalogue,
-        allowed_hosts: frozenset[str],
     ) -> None:
         """Nothing is read yet."""
         self._revisions = revisions
         self._publisher = publisher
         self._fleet = fleet
-        self._services = services
+        self._backends = backends
         self._metrics = metrics
         self._catalogue = catalogue
-        self._allowed_hosts = allowed_hosts
 
     def snapshot(self, observed: ObservedRollout) -> Snapshot:
         """The rollout as it is now, without evidence."""
@@ -82,19 +78,12 @@ class Gatherer:
     def _problem(self, observed: ObservedRollout) -> Problem | None:
         if observed.problem:
             return observed.problem
-        return (
-            self._conflict(observed)
-            or backend_problem(observed.backend, self._allowed_hosts)
-            or self._service_problem(observed.backend)
-        )
-
-    def _service_problem(self, backend: Backend | None) -> Problem | None:
-        return self._services.problem(backend.service) if backend and backend.service else None
+        return self._conflict(observed) or self._backends.problem(observed.backend)
 
     def _endpoints(self, version: VersionRef | None, revisions: Iterable[Revision]) -> Endpoints | None:
         """What stands behind a version that the status names."""
         backend = next((r.backend for r in revisions if version and r.name == version.revision), None)
-        return self._services.summary(backend.service) if backend and backend.service else None
+        return self._backends.endpoints(backend)
 
     def _conflict(self, observed: ObservedRollout) -> Problem | None:
         key = observed.rollout.metadata.key

@@ -10,7 +10,7 @@ from typing import Any
 from controller.api.reasons import Reason
 from controller.core.snapshot import Endpoints, Problem
 from controller.core.traffic import Endpoint, ServicePort
-from controller.reconcilers.backends import is_never_allowed
+from controller.reconcilers.addresses import is_never_allowed
 from controller.reconcilers.observed import ObservedRevision, ObservedRollout
 from controller.runtime.resource import Resource, object_key
 from controller.runtime.store import Store
@@ -41,10 +41,12 @@ class ObservedService:
     Attributes:
         ports: Number and name of each TCP port.
         family: ``IPv4`` or ``IPv6``: of a Service with both, all users take the first.
+        selector: Label selector of its pods; empty if it has none.
     """
 
     ports: tuple[tuple[int, str], ...]
     family: str
+    selector: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +57,13 @@ class ObservedSlice:
         service: Key of the Service; empty if it belongs to none.
         family: ``IPv4`` or ``IPv6``.
         ports: Name and number of each TCP port.
-        endpoints: Address and state of each endpoint.
+        endpoints: Address, state and pod (its name, if it is one) of each endpoint.
     """
 
     service: str
     family: str
     ports: tuple[tuple[str, int], ...]
-    endpoints: tuple[tuple[str, EndpointState], ...]
+    endpoints: tuple[tuple[str, EndpointState, str], ...]
 
 
 def observe_service(raw: dict[str, Any]) -> ObservedService:
@@ -69,7 +71,10 @@ def observe_service(raw: dict[str, Any]) -> ObservedService:
     spec = raw.get("spec") or {}
     ports = [each for each in spec.get("ports") or () if each.get("protocol", "TCP") == "TCP"]
     families = spec.get("ipFamilies") or ("IPv4",)
-    return ObservedService(tuple((each["port"], each.get("name", "")) for each in ports), families[0])
+    selector = ",".join(f"{key}={value}" for key, value in sorted((spec.get("selector") or {}).items()))
+    return ObservedService(
+        tuple((each["port"], each.get("name", "")) for each in ports), families[0], selector
+    )
 
 
 def observe_slice(raw: dict[str, Any]) -> ObservedSlice:
@@ -91,16 +96,21 @@ def observe_slice(raw: dict[str, Any]) -> ObservedSlice:
     )
 
 
-def _states(endpoints: Iterable[dict[str, Any]]) -> Iterator[tuple[str, EndpointState]]:
+def _states(endpoints: Iterable[dict[str, Any]]) -> Iterator[tuple[str, EndpointState, str]]:
     for each in endpoints:
-        address, conditions = each["addresses"][0], each.get("conditions") or {}
+        address, conditions, target = (
+            each["addresses"][0],
+            each.get("conditions") or {},
+            each.get("targetRef"),
+        )
+        pod = target.get("name", "") if target and target.get("kind") == "Pod" else ""
         ready = conditions.get("ready", True)
         if ready and not is_never_allowed(address):
-            yield address, EndpointState.READY
+            yield address, EndpointState.READY, pod
         elif not conditions.get("terminating", False):
-            yield address, EndpointState.UNREADY
+            yield address, EndpointState.UNREADY, pod
         elif conditions.get("serving", ready) and not is_never_allowed(address):
-            yield address, EndpointState.LEAVING
+            yield address, EndpointState.LEAVING, pod
 
 
 def services_of(observed: ObservedRollout | ObservedRevision) -> Iterable[str]:
@@ -162,6 +172,20 @@ class ServiceEndpoints:
             )
         return None
 
+    def selector(self, service: str) -> str:
+        """Label selector of the pods of the Service ``namespace/name``; empty if it is not there or selects none."""
+        found = self._services.get(service)
+        return found.selector if found else ""
+
+    def pods(self, service: str) -> frozenset[tuple[str, int]]:
+        """Name and state of each pod behind the Service ``namespace/name``, without those on their way out."""
+        return frozenset(
+            (pod, int(state))
+            for each in self._slices.by_index(BY_SERVICE, service)
+            for _, state, pod in each.endpoints
+            if pod and state is not EndpointState.LEAVING
+        )
+
     def _states(self, service: ServicePort) -> dict[Endpoint, EndpointState]:
         """Every endpoint once: while it moves from one slice to another it may be in both."""
         found = self._services.get(service.key)
@@ -173,7 +197,7 @@ class ServiceEndpoints:
             port = dict(each.ports).get(name)
             if port is None or each.family != found.family:
                 continue
-            for address, state in each.endpoints:
+            for address, state, _ in each.endpoints:
                 endpoint = Endpoint(address, port)
                 states[endpoint] = max(state, states.get(endpoint, state))
         return states

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from contextlib import AsyncExitStack
 from typing import Any, Self
 
@@ -33,12 +34,34 @@ class ServiceLab(DeliveryLab):
         """Start an agent."""
         return await self._pods.enter_async_context(Pod(self._network, version))
 
-    async def service(self, name: str) -> None:
-        """Make a Service with port 80 and nothing behind it."""
-        ports = [{"name": "http", "port": 80, "targetPort": PORT}]
-        metadata = {"name": name, "namespace": self.namespace}
-        await self._services.apply({"metadata": metadata, "spec": {"ports": ports}})
+    async def service(self, name: str, *, selects: bool = False) -> None:
+        """Make a Service with port 80 and nothing behind it; one that ``selects`` has pods labelled with its name."""
+        spec: Raw = {"ports": [{"name": "http", "port": 80, "targetPort": PORT}]}
+        if selects:
+            spec["selector"] = {"app": name}
+        await self._services.apply({"metadata": {"name": name, "namespace": self.namespace}, "spec": spec})
         await self.endpoints(name)
+
+    async def runs(self, service: str, pod: Pod, image: str) -> None:
+        """Make the object of a pod that selects for a Service, or say that it has been restarted with another image."""
+        name = self._name(pod)
+        spec = {"containers": [{"name": "agent", "image": "agent"}]}
+        metadata = {"name": name, "namespace": self.namespace, "labels": {"app": service}}
+        await self.apply({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
+        said = {
+            "name": "agent",
+            "image": "agent",
+            "imageID": f"registry.example/agent@{image}",
+            "ready": True,
+            "restartCount": 0,
+        }
+        status = json.dumps({"status": {"containerStatuses": [said]}})
+        where = (f"--namespace={self.namespace}", "--subresource=status", "--type=merge")
+        await asyncio.to_thread(self.control_plane.kubectl, "patch", "pod", name, *where, f"--patch={status}")
+
+    @staticmethod
+    def _name(pod: Pod) -> str:
+        return f"pod-{pod.address.replace('.', '-')}"
 
     async def endpoints(self, service: str, *ready: Pod, unready: tuple[Pod, ...] = ()) -> None:
         """Say what stands behind a Service."""
@@ -46,6 +69,7 @@ class ServiceLab(DeliveryLab):
             {
                 "addresses": [pod.address],
                 "conditions": {"ready": pod in ready, "serving": pod in ready, "terminating": False},
+                "targetRef": {"kind": "Pod", "name": self._name(pod), "namespace": self.namespace},
             }
             for pod in (*ready, *unready)
         ]

@@ -141,3 +141,34 @@ async def test_a_restart_of_the_operator_and_changes_of_pods_leave_clusters_and_
             assert await lab.configured() == before
         assert met.failed == 0
         assert len(before) == 3
+
+
+async def test_another_image_is_an_alert_for_stable_and_takes_a_serving_candidate_back(
+    lab: ServiceLab,
+) -> None:
+    async with lab:
+        old, new = await lab.pod("old"), [await lab.pod("new") for _ in range(2)]
+        for service, pod, image in (("v1", old, "sha256:1"), ("v2", new[0], "sha256:2")):
+            await lab.service(service, selects=True)
+            await lab.runs(service, pod, image)
+            await lab.endpoints(service, pod)
+        await lab.want("v1", stages=HOLD)
+        await lab.until(lambda r: r.status.stable and r.status.stable.images == ["sha256:1"])
+        async with lab.users() as met:
+            await lab.want("v2", stages=HOLD)
+            begun = await lab.until(lambda r: r.status.programmed == 100_000)
+            await lab.runs("v1", old, "sha256:9")
+            await lab.endpoints("v1", unready=(old,))
+            await lab.endpoints("v1", old)
+            alert = await lab.until(lambda r: reason(r, ConditionType.DRIFTED) is Reason.IMAGE_CHANGED)
+            await lab.runs("v2", new[1], "sha256:3")
+            await lab.endpoints("v2", new[0], unready=(new[1],))
+            ended = await lab.until(lambda r: r.status.state is State.ROLLED_BACK)
+        assert begun.status.candidate is not None
+        assert begun.status.candidate.images == ["sha256:2"]
+        assert alert.status.candidate is not None
+        record = ended.status.last_rollback
+        assert record is not None
+        assert record.reason is Reason.IMAGE_CHANGED
+        assert "Service v2 has pods of image sha256:3" in record.message
+        assert met.versions["new"] > 0

@@ -48,6 +48,10 @@ class PlanMachine(RuleBasedStateMachine):
     def pods_come_and_go(self, version: str, ready: int) -> None:
         self.world.pods[version] = (ready, 2)
 
+    @rule(version=st.sampled_from(VERSIONS), images=st.sampled_from(["", "a", "b", "ab", None]))
+    def someone_deploys_other_images(self, version: str, images: str | None) -> None:
+        self.world.images[version] = None if images is None else frozenset(images)
+
     @rule(
         version=st.sampled_from(VERSIONS[1:]),
         errors=st.sampled_from([0.01, 0.4]),
@@ -120,10 +124,10 @@ class PlanMachine(RuleBasedStateMachine):
         self.world.rollout = before
 
     def plan(self) -> Plan:
-        before, deserted = self.world.rollout.status, self.is_deserted()
+        before, lost = self.world.rollout.status, self.is_deserted() or self.is_another()
         decided = self.world.step()
         self.check(before, decided)
-        assert decided.rule == "rollback" or not deserted
+        assert decided.rule == "rollback" or not lost
         if self.world.latch and decided.status.candidate is None:
             self.world.latch = None
         return decided
@@ -135,6 +139,7 @@ class PlanMachine(RuleBasedStateMachine):
             assert decided.requeue_after <= timedelta(seconds=15)
         if decided.rule == "begin":
             assert not self.is_deserted()
+            assert not self.is_another()
         if after.weight > before.weight or _stage(after) > max(_stage(before), 0):
             assert decided.rule in ("begin", "advance")
             if decided.rule == "advance":
@@ -143,20 +148,32 @@ class PlanMachine(RuleBasedStateMachine):
             assert before.candidate is not None
             assert (after.weight, after.candidate, after.stage) == (0, None, None)
             self.taken_back.add(before.candidate.artifact_id)
-        if before.stable is not None and after.stable != before.stable:
+        if (
+            before.stable is not None
+            and after.stable
+            and after.stable.artifact_id != before.stable.artifact_id
+        ):
             assert decided.rule == "promote"
             assert before.stage is not None
             assert before.candidate is not None
             assert before.frozen is not None
             assert before.stage.index == len(before.frozen.stages) - 1
-            assert after.stable is not None
             assert after.stable.artifact_id == before.candidate.artifact_id
+            assert after.stable.images == before.candidate.images, "what users get is what was watched"
             self.evidence_passed(before, decided)
 
     def is_deserted(self) -> bool:
         """Whether users are sent to a Service with nothing ready behind it."""
         endpoints, stage = self.world.snapshot().candidate_endpoints, self.world.rollout.status.stage
         return stage is not None and endpoints is not None and endpoints.ready == 0
+
+    def is_another(self) -> bool:
+        """Whether users are sent to images that were not there when the first of them was."""
+        endpoints, status = self.world.snapshot().candidate_endpoints, self.world.rollout.status
+        if status.stage is None or endpoints is None or status.candidate is None:
+            return False
+        frozen = status.candidate.images
+        return frozen is not None and bool((endpoints.images or frozenset()) - set(frozen))
 
     def wanted(self) -> TrafficTable | None:
         return table_of(self.world.rollout, self.world.rollout.status, self.world.revisions.values())

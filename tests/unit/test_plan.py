@@ -738,3 +738,97 @@ def test_two_artifacts_may_not_share_a_service() -> None:
     said = message(world, ConditionType.ACCEPTED)
     assert "spec.agent.code.service: v2:80 was deployed for" in said
     assert "another Service" in said
+
+
+NEW = frozenset({"sha256:v2", "sha256:other"})
+
+
+def drifted(world: VirtualRollout) -> tuple[str, Reason, str] | None:
+    condition = world.rollout.status.condition(ConditionType.DRIFTED)
+    return (condition.status, condition.reason, condition.message) if condition else None
+
+
+def test_images_are_frozen_with_the_first_stage_and_stay_with_the_version_when_it_is_promoted() -> None:
+    world = with_services()
+    status = world.rollout.status
+    assert status.stable is not None
+    assert status.candidate is not None
+    assert (status.stable.images, status.candidate.images) == (["sha256:v1"], ["sha256:v2"])
+    world.live(300)
+    assert world.rollout.status.stable is not None
+    assert world.rollout.status.stable.images == ["sha256:v2"]
+
+
+def test_a_serving_candidate_with_another_image_behind_it_is_taken_back() -> None:
+    world = with_services()
+    world.images["v2"] = NEW
+    decided = world.step()
+    assert (decided.rule, decided.cut) == ("rollback", True)
+    record = decided.status.last_rollback
+    assert record is not None
+    assert record.reason is Reason.IMAGE_CHANGED
+    assert record.message.startswith("Service v2 has pods of image sha256:other, which agent-")
+
+
+def test_before_the_first_stage_images_may_change() -> None:
+    world = with_services(v2=(0, 1))
+    world.images["v2"] = NEW
+    world.pods["v2"] = (1, 1)
+    world.settle()
+    candidate = world.rollout.status.candidate
+    assert candidate is not None
+    assert candidate.images == ["sha256:other", "sha256:v2"]
+
+
+def test_the_first_stage_waits_until_the_images_are_known() -> None:
+    world = with_services(v2=(0, 1))
+    world.images["v2"], world.pods["v2"] = None, (1, 1)
+    world.settle()
+    assert reason(world) is Reason.AWAITING_ENDPOINTS
+    assert "the images behind Service v2 are not known: being read" in message(world)
+    world.images["v2"] = frozenset({"sha256:v2"})
+    world.settle()
+    assert world.rollout.status.stage is not None
+
+
+def test_pods_that_become_fewer_or_unknown_are_no_drift() -> None:
+    world = with_services(v2=(0, 1))
+    world.images["v2"], world.pods["v2"] = NEW, (2, 2)
+    world.settle()
+    for images in (frozenset({"sha256:v2"}), None, frozenset[str](), NEW):
+        world.images["v2"] = images
+        assert world.step().rule != "rollback"
+
+
+def test_a_service_without_pods_has_no_images_to_compare() -> None:
+    world = with_services(v2=(0, 1))
+    world.images["v2"], world.pods["v2"] = frozenset(), (1, 1)
+    world.settle()
+    candidate = world.rollout.status.candidate
+    assert candidate is not None
+    assert candidate.images is None
+    world.images["v2"] = NEW
+    assert world.step().rule != "rollback"
+
+
+def test_another_image_behind_stable_is_an_alert_until_it_is_gone_and_holds_nothing_up() -> None:
+    world = with_services()
+    assert drifted(world) == ("False", Reason.UNCHANGED, "stable runs the images that it was made of")
+    world.images["v1"] = frozenset({"sha256:v1", "sha256:x", "sha256:y"})
+    world.step()
+    said = drifted(world)
+    assert said is not None
+    assert said[:2] == ("True", Reason.IMAGE_CHANGED)
+    assert said[2].startswith("Service v1 has pods of image sha256:x and 1 more, which agent-")
+    world.images["v1"] = None
+    world.step()
+    assert drifted(world) == said, "nothing new is known"
+    world.live(300)
+    assert world.rollout.status.state is State.STABLE
+    assert world.rollout.status.last_rollback is None
+    assert drifted(world) == ("False", Reason.UNCHANGED, "stable runs the images that it was made of")
+
+
+def test_agents_by_url_do_not_drift() -> None:
+    world = in_first_stage()
+    assert drifted(world) is None

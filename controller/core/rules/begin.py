@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from controller.api.reasons import Reason
 from controller.api.status import Evidence, RolloutStatus, StageStatus
 from controller.core.assess import watch_name
+from controller.core.images import freeze
 from controller.core.outcome import Outcome, Report, View
 from controller.core.stages import comparisons, general_weight_ppm, title
 
 
 def begin(view: View) -> Outcome | None:
     """The candidate is accepted and served nobody yet -> it enters the first stage."""
-    return None if view.status.stage is not None else enter(view, 0)
+    if view.status.stage is not None:
+        return None
+    outcome = enter(view, 0)
+    frozen = freeze(view.candidate, view.snapshot.candidate_endpoints)
+    return replace(outcome, status=outcome.status.model_copy(update={"candidate": frozen}))
 
 
 def enter(view: View, index: int) -> Outcome:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from controller.api.reasons import Reason, Verdict
 from controller.api.status import RollbackRecord
+from controller.core.images import drift_of
 from controller.core.outcome import Outcome, Report, View
 
 KEPT_ROLLED_BACK = 100
@@ -29,7 +30,9 @@ class Trigger:
 
 def rollback(view: View) -> Outcome | None:
     """A trigger -> weight 0 in this very plan, and never again for this artifact by itself."""
-    found = None if view.status.candidate is None else _latched(view) or _failed(view) or _deserted(view)
+    found = (
+        None if view.status.candidate is None else next(filter(None, (look(view) for look in TRIGGERS)), None)
+    )
     if found is None:
         return None
     artifact = view.candidate.artifact_id
@@ -82,6 +85,17 @@ def _deserted(view: View) -> Trigger | None:
     if view.status.stage is None or endpoints is None or endpoints.ready:
         return None
     return Trigger(Reason.NO_ENDPOINTS, endpoints.words + _about_stable(view))
+
+
+def _drifted(view: View) -> Trigger | None:
+    """What users get is no longer the version that was to be delivered."""
+    if view.status.stage is None:
+        return None
+    drift = drift_of(view.candidate, view.snapshot.candidate_endpoints)
+    return Trigger(drift.reason, drift.message + _about_stable(view)) if drift else None
+
+
+TRIGGERS = (_latched, _failed, _deserted, _drifted)
 
 
 def _about_stable(view: View) -> str:

@@ -16,8 +16,10 @@ from controller.api.reasons import ConditionType, Reason, State
 from controller.api.rollout import AgentRollout
 from controller.core.counts import Series
 from controller.core.traffic import Programmed, TrafficTable
+from controller.reconcilers.backends import Backends
 from controller.reconcilers.fleet import Fleet, observe_report
 from controller.reconcilers.gather import Gatherer
+from controller.reconcilers.images import PodImages
 from controller.reconcilers.metrics import RolloutMetrics
 from controller.reconcilers.observed import hosts_of, observe_revision, observe_rollout
 from controller.reconcilers.rollouts import RolloutReconciler
@@ -29,6 +31,7 @@ from controller.runtime.errors import Conflict, NotFound, Unavailable
 from controller.runtime.recorder import EventType, ObjectReference, Recorder
 from controller.runtime.store import Store
 from controller.runtime.testing import FakeClock
+from controller.runtime.workqueue import WorkQueue
 from controller.runtime.writes import WriteThrough
 from tests.virtual import CATALOGUE, Behaviour, VirtualRollout, rollout_of
 
@@ -123,8 +126,6 @@ class World:
         self.router = Router(self.effects, self.clock)
         self.rollouts = Store(observe_rollout, indexers={BY_HOST: hosts_of})
         self.revisions = Store(observe_revision, indexers={BY_OWNER: lambda r: (r.owner,)})
-        self.services = Store(observe_service)
-        self.slices = Store(observe_slice, indexers={BY_SERVICE: lambda s: (s.service,)})
         self.publisher = TrafficPublisher(self.router, self.rollouts, self.revisions)
         self.reports = Store(observe_report)
         self.users = VirtualRollout(rollout_of(), now=self.clock.now())
@@ -147,10 +148,9 @@ class World:
                     identity="this",
                     clock=self.clock,
                 ),
-                services=ServiceEndpoints(self.services, self.slices),
+                backends=self._backends(frozenset({"v1", "v2", "v3"})),
                 metrics=self,
                 catalogue=CATALOGUE,
-                allowed_hosts=frozenset({"v1", "v2", "v3"}),
             ),
             publisher=self.publisher,
             catalogue=CATALOGUE,
@@ -166,6 +166,14 @@ class World:
         assert note
         self.effects.append("event")
         self.told.append((event_type.value, reason, action))
+
+    def _backends(self, allowed_hosts: frozenset[str]) -> Backends:
+        """Without any Service, and so without anybody who lists pods."""
+        services = ServiceEndpoints(
+            Store(observe_service), Store(observe_slice, indexers={BY_SERVICE: lambda s: (s.service,)})
+        )
+        images = PodImages(services, WorkQueue("images", self.clock), lambda *_: cast("Any", None))
+        return Backends(allowed_hosts, services, images)
 
     async def read(self, question: Question) -> tuple[Series, ...]:
         self.queries.append(question)
