@@ -62,7 +62,7 @@ _WATCHED = (
 )
 QUICK = Plan((20,), in_progress=5, changed=5, failing=5, routers=(10,), changes=20, window=10)
 
-_SETTLING_SECONDS = 20.0
+_QUIET_SECONDS, _NEVER_QUIET_SECONDS = 5.0, 300.0
 _LIMITS_MIB = {1_000: 150, 10_000: 500}
 
 
@@ -121,12 +121,22 @@ class Stand:
         await asyncio.to_thread(self._lab.start_operator)
         return time.monotonic() - began
 
-    async def watch(self, what: str, seconds: float, took: float) -> Watched:
-        """Watch the operator once it has settled."""
+    async def watch(self, what: str, seconds: float, took: float, *, settle: bool = True) -> Watched:
+        """Watch the operator, at first until it has settled."""
+        if settle:
+            await self._settle()
         self._status.update(f"{self._count} rollouts: watching them {what}")
-        await asyncio.sleep(min(_SETTLING_SECONDS, 2 * seconds))
         usage, end = await used_within(self._lab.operator.pid, self.metrics_url, seconds)
         return Watched(self._count, what, usage, end, took)
+
+    async def _settle(self) -> None:
+        """Wait until the operator is through with what was started: less than a request a second."""
+        end = time.monotonic() + _NEVER_QUIET_SECONDS
+        while time.monotonic() < end:
+            self._status.update(f"{self._count} rollouts: waiting until it is quiet")
+            usage, _ = await used_within(self._lab.operator.pid, self.metrics_url, _QUIET_SECONDS)
+            if usage.requests < 1:
+                return
 
     async def change(self, count: int) -> list[float]:
         """Give some rollouts a new version at once; for each the seconds until Envoy gives it its first users."""
@@ -201,7 +211,7 @@ async def idle(count: int, plan: Plan, status: Status, found: dict[str, Any]) ->
         if plan.in_progress and count == max(plan.idle):
             took = await lab.progress(plan.changed, plan.in_progress)
             what = f"idle but for {plan.in_progress} in progress, every 15 s"
-            found["watched"].append(await lab.watch(what, plan.window, took))
+            found["watched"].append(await lab.watch(what, plan.window, took, settle=False))
             found["intervals"] = await lab.intervals(plan.in_progress, plan.window)
 
 
