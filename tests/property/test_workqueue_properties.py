@@ -2,12 +2,13 @@
 
 import asyncio
 
+import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from controller.runtime.backoff import Backoff
 from controller.runtime.testing import FakeClock
-from controller.runtime.workqueue import WorkQueue
+from controller.runtime.workqueue import ShutDown, WorkQueue
 
 KEYS = st.sampled_from("abcd")
 SECONDS = st.sampled_from([0.0, 0.5, 1.0, 2.0, 5.0])
@@ -26,6 +27,7 @@ class WorkQueueMachine(RuleBasedStateMachine):
         self.due: dict[str, float] = {}
         self.working: set[str] = set()
         self.failures: dict[str, int] = {}
+        self.shut = False
 
     def teardown(self) -> None:
         """Whatever happened before: once all workers are done and all delays are over, every wanted key has its turn."""
@@ -39,16 +41,20 @@ class WorkQueueMachine(RuleBasedStateMachine):
             served.add(key)
             self.finish(key)
         assert served == wanted
+        self.loop.run_until_complete(self.queue.drained())
+        self.shut_down()
+        with pytest.raises(ShutDown):
+            self.loop.run_until_complete(self.queue.get())
         self.loop.close()
 
     def want(self, key: str) -> None:
-        if key not in self.wanted:
+        if key not in self.wanted and not self.shut:
             self.wanted.append(key)
 
     def want_after(self, key: str, seconds: float) -> None:
         if seconds == 0:
             self.want(key)
-        else:
+        elif not self.shut:
             due = self.clock.monotonic() + seconds
             self.due[key] = min(due, self.due.get(key, due))
 
@@ -104,6 +110,14 @@ class WorkQueueMachine(RuleBasedStateMachine):
             if self.due[key] <= now:
                 del self.due[key]
                 self.want(key)
+
+    @precondition(lambda self: not self.shut)
+    @rule()
+    def shut_down(self) -> None:
+        """Nothing comes in any more, what waits is handed out all the same."""
+        self.queue.shut_down()
+        self.shut = True
+        self.due.clear()
 
     @invariant()
     def exactly_the_wanted_keys_that_nobody_has_wait(self) -> None:
