@@ -76,6 +76,7 @@ class ListWatchMachine(RuleBasedStateMachine):
         self.answers: list[RawObject] = []
         self.deletions: list[tuple[str, str]] = []
         self.told: dict[str, Known] = {}
+        self.backup: tuple[dict[Path, RawObject], int] = ({}, 1)
         self.informer.on_change(self.follow)
 
     def follow(self, key: str, old: Known | None, new: Known | None) -> None:
@@ -118,22 +119,25 @@ class ListWatchMachine(RuleBasedStateMachine):
         self.compactions += 1
         self.storage.compact()
 
-    @precondition(lambda self: self.storage.objects and not self.restored)
-    @rule(data=st.data())
-    def restore_from_a_backup(self, data: st.DataObject) -> None:
-        """All connections end, no version from before is valid; answers from before do not count any more."""
-        kept = data.draw(st.sets(st.sampled_from(sorted(self.storage.objects))))
-        objects = {path: self.storage.objects[path] for path in kept}
-        newest = max((int(raw["metadata"]["resourceVersion"]) for raw in objects.values()), default=1)
-        self.restored = True
+    @rule()
+    def make_a_backup(self) -> None:
+        self.backup = (dict(self.storage.objects), self.storage.version)
+
+    @precondition(lambda self: self.backup[1] < self.storage.version and not self.restored)
+    @rule()
+    def restore_from_a_backup(self) -> None:
+        """All connections end, and no version from before is valid.
+
+        The client was at rest, and no answers are under way: a write of the lost future that only its answer told could
+        not be told from one that is newer than the list.
+        """
+        self.come_to_rest()
+        self.restored = self.rewinding = True
         self.answers.clear()
         self.deletions.clear()
-        self.rewinding = True
-        if self.stream or self.listing:
-            self.end(Unavailable("the server is gone"))
-        self.storage.restore(objects, data.draw(st.integers(newest, self.storage.version)))
-        if isinstance(self.machine.request, WatchRequest) and not self.machine.is_initial:
-            self.machine.ended(Gone("etcd marks the versions from before as compacted"))
+        self.end(Unavailable("the server is gone"))
+        self.storage.restore(*self.backup)
+        self.machine.ended(Gone("etcd marks the versions from before as compacted"))
         self.come_to_rest()
         self.rewinding = False
 
