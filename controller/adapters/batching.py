@@ -25,6 +25,9 @@ VALUES_PER_QUERY = 200
 VALUES_OF_WHOLE_HISTOGRAMS = 25
 """The same where all edges of a histogram are read, not two."""
 
+EDGES_PER_QUERY = 8
+"""Edges in one query. Every version in it is read with all of them; a few more queries are cheaper than that."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
@@ -112,15 +115,17 @@ def _batches(waiting: Iterable[_Asked], kind: _Kind) -> Iterator[list[_Asked]]:
     """The questions in parts of limited size; those with the same edges together, so that few edges are read."""
     limit = VALUES_OF_WHOLE_HISTOGRAMS if kind.whole_histograms else VALUES_PER_QUERY
     batch: list[_Asked] = []
-    size = 0
+    values, edges = 0, frozenset[float]()
     for asked in sorted(waiting, key=lambda each: sorted(each.question.edges or ())):
         if asked.answer.done():
             continue
-        if batch and size + len(asked.question.values) > limit:
+        values += len(asked.question.values)
+        edges |= asked.question.edges or frozenset()
+        if batch and (values > limit or len(edges) > EDGES_PER_QUERY):
             yield batch
-            batch, size = [], 0
+            batch = []
+            values, edges = len(asked.question.values), asked.question.edges or frozenset()
         batch.append(asked)
-        size += len(asked.question.values)
     if batch:
         yield batch
 

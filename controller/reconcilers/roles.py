@@ -63,6 +63,7 @@ class RoleReconciler:
         if before is Role.LEADING:
             for task in self._running:
                 task.cancel()
+            self._reconciler.drop_unsaved()
             self._metrics.clear()
         if after is Role.FOLLOWING:
             self._publisher.release_without_reason()

@@ -3,6 +3,7 @@
 The order of effects is fixed. A cut is pushed to the data plane before anything is awaited; then the artifact's
 AgentRevision, then status, by the resourceVersion that the decision was made on. A raise becomes traffic only when
 the stored status comes back (``reconcilers.traffic``). A crash between any two effects is repaired by planning again.
+Evidence that is no news stays in memory for a while (``core.saving``).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from controller.api.reasons import ConditionType
 from controller.api.rollout import AgentRollout
 from controller.core.artifact import artifact_id, revision_name
 from controller.core.plan import Plan, plan
+from controller.core.saving import is_news, is_old
 from controller.core.snapshot import Latch, Snapshot
 from controller.core.tally import Catalogue
 from controller.reconcilers.gather import Gatherer
@@ -27,6 +29,7 @@ from controller.reconcilers.metrics import RolloutMetrics
 from controller.reconcilers.observed import ROLLOUTS, ObservedRevision, ObservedRollout
 from controller.reconcilers.teller import Teller
 from controller.reconcilers.traffic import TrafficPublisher
+from controller.reconcilers.unsaved import UnsavedEvidence
 from controller.runtime.clock import Clock
 from controller.runtime.controller import Result
 from controller.runtime.errors import ApiError, Conflict, NotFound, Unavailable
@@ -64,6 +67,7 @@ class RolloutReconciler:
     metrics: RolloutMetrics
     teller: Teller
     _failing_since: dict[str, float] = field(default_factory=dict, init=False)
+    _unsaved: UnsavedEvidence = field(default_factory=UnsavedEvidence, init=False)
 
     async def reconcile(self, key: str) -> Result:
         """Bring one rollout a step further."""
@@ -73,6 +77,7 @@ class RolloutReconciler:
             self.metrics.forget(key)
             self.teller.forget(key)
             self._failing_since.pop(key, None)
+            self._unsaved.forget(key)
             return Result()
         if doubt is None:
             self.teller.seen(observed.rollout)
@@ -81,10 +86,10 @@ class RolloutReconciler:
         with bound_contextvars(rollout=key, **_delivery(observed.rollout)):
             # The instant of the question, not of the answer: a slow source must not stretch the interval.
             now, began = self.clock.now(), self.clock.monotonic()
-            snapshot, decided = await self._decide(observed, now)
+            snapshot, decided = await self._decide(self._unsaved.latest(observed), now)
             gathered = self.clock.monotonic()
             try:
-                await self._apply(snapshot, decided, gathered, doubt)
+                await self._apply(observed, snapshot, decided, gathered, doubt)
             except ApiError as error:
                 self._keep_watching(snapshot, error)
                 raise
@@ -93,6 +98,10 @@ class RolloutReconciler:
             return Result()
         took = self.clock.monotonic() - began
         return Result(max(decided.requeue_after.total_seconds() - took, 0.0))
+
+    def drop_unsaved(self) -> None:
+        """Another replica decides now, from what is stored; so will this one if it comes to lead again."""
+        self._unsaved.clear()
 
     async def guard(self, key: str) -> Result:
         """Take a candidate that fails from the routers of this replica, and do nothing else.
@@ -139,19 +148,25 @@ class RolloutReconciler:
         return None
 
     async def _apply(
-        self, snapshot: Snapshot, decided: Plan, gathered: float, doubt: ApiError | None
+        self,
+        observed: ObservedRollout,
+        snapshot: Snapshot,
+        decided: Plan,
+        gathered: float,
+        doubt: ApiError | None,
     ) -> None:
         key = snapshot.rollout.metadata.key
         if decided.cut:
             self._cut(snapshot, decided, gathered)
         if doubt is not None:
+            self._go_on(observed, decided)
             raise doubt  # what is stored may be another story; only a cut does not wait for it
         if not decided.cut and snapshot.latch and not snapshot.latch.reason:
             self.publisher.release(key)
         _log_transition(snapshot, decided)
         if decided.create_revision:
             await self._create_revision(snapshot)
-        await self._store_status(snapshot, decided)
+        await self._save(observed, snapshot, decided)
         self.teller.stored(snapshot, decided)
         for name in decided.delete_revisions:
             await self._delete_revision(f"{snapshot.rollout.metadata.namespace}/{name}", owner=key)
@@ -205,11 +220,33 @@ class RolloutReconciler:
             owner=metadata.key,
         )
 
-    async def _store_status(self, snapshot: Snapshot, decided: Plan) -> None:
-        before, after = snapshot.rollout.status.to_json(), decided.status.to_json()
+    async def _save(self, observed: ObservedRollout, snapshot: Snapshot, decided: Plan) -> None:
+        """Store the status, or go on without if it differs from the stored one in nothing but young evidence."""
+        stored = observed.rollout.status
+        if decided.status == stored:
+            return
+        if not is_old(stored, self.clock.now()) and self._go_on(observed, decided):
+            return
+        try:
+            await self._store_status(observed, snapshot, decided)
+        except Conflict:
+            raise
+        except ApiError:
+            self._go_on(observed, decided)
+            raise
+
+    def _go_on(self, observed: ObservedRollout, decided: Plan) -> bool:
+        """Keep evidence in memory, so that it need not be read from ever further back; a decision counts once stored."""
+        if is_news(observed.rollout.status, decided.status):
+            return False
+        self._unsaved.keep(observed, decided.status)
+        return True
+
+    async def _store_status(self, observed: ObservedRollout, snapshot: Snapshot, decided: Plan) -> None:
+        before, after = observed.rollout.status.to_json(), decided.status.to_json()
         if before == after:
             return
-        metadata = snapshot.rollout.metadata
+        metadata = observed.rollout.metadata
         try:
             await self.rollout_client.update_status(
                 metadata.key, after, resource_version=metadata.resource_version, uid=metadata.uid

@@ -7,6 +7,7 @@ from datetime import timedelta
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from controller.core.saving import is_news, is_old
 from tests.virtual import Behaviour, VirtualRollout, rollout_of
 
 LONG = [{"weight": "50%", "minDuration": "1h", "minRequests": 10}, {"weight": "100%"}]
@@ -73,6 +74,41 @@ def test_losing_writes_in_between_loses_no_interval_and_counts_none_twice(cuts: 
         world.step()
         if tick in cuts:
             world.rollout = stored
+    candidate = world.rollout.status.candidate
+    assert candidate is not None
+    total = world._labels("total", {"cluster": f"shop/agent/{candidate.revision}"})
+    assert world.rollout.status.analysis[0].candidate.total == world.counters[total] - programmed[total]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    fates=st.lists(
+        st.sampled_from(["goes on", "goes on", "crashes", "is labelled"]), min_size=8, max_size=40
+    ),
+    seed=st.integers(0, 100),
+)
+def test_between_writes_evidence_is_in_memory_and_losing_that_loses_and_doubles_nothing(
+    fates: list[str], seed: int
+) -> None:
+    """A crash takes all that was not stored; any change of the object voids it as well."""
+    world = VirtualRollout(rollout_of(stages=LONG), seed=seed)
+    world.settle()
+    world.live(20)
+    world.want("http://v2")
+    world.settle()
+    world.take_samples()
+    programmed = world.counters.copy()
+    stored, writes = world.rollout, 0
+    for fate in fates:
+        world.now += timedelta(seconds=15)
+        world.serve(100)
+        world.take_samples()
+        if fate != "goes on":
+            world.rollout = stored
+        decided = world.step()
+        if is_news(stored.status, decided.status) or is_old(stored.status, world.now):
+            stored, writes = world.rollout, writes + 1
+    assert writes <= 3 + len(fates) / 4
     candidate = world.rollout.status.candidate
     assert candidate is not None
     total = world._labels("total", {"cluster": f"shop/agent/{candidate.revision}"})

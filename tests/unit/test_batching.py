@@ -9,7 +9,7 @@ from typing import cast
 
 import pytest
 
-from controller.adapters.batching import VALUES_PER_QUERY, BatchingSource
+from controller.adapters.batching import EDGES_PER_QUERY, VALUES_PER_QUERY, BatchingSource
 from controller.adapters.ports import MetricSourceError, Question
 from controller.core.counts import Series
 
@@ -108,6 +108,14 @@ async def test_many_are_asked_in_parts_and_those_with_the_same_edges_together(
         (VALUES_PER_QUERY, edges[0]),
         (VALUES_PER_QUERY, edges[1]),
     ]
+
+
+async def test_nobody_is_read_with_many_edges_of_others(source: Source, batching: BatchingSource) -> None:
+    own = [frozenset({float(n % 20), float(n % 20 + 20)}) for n in range(100)]
+    await asyncio.gather(*(batching.read(about(f"{n}", edges=edges)) for n, edges in enumerate(own)))
+    assert max(len(asked.edges or ()) for asked in source.asked) <= EDGES_PER_QUERY
+    assert len(source.asked) == 5
+    assert frozenset[str]().union(*(asked.values for asked in source.asked)) == {f"{n}" for n in range(100)}
 
 
 async def test_a_failure_is_told_to_those_whom_it_concerns_each_by_an_error_of_its_own(

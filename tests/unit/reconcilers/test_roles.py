@@ -49,6 +49,9 @@ class Around:
     def clear(self) -> None:
         self.journal.append("clear")
 
+    def drop_unsaved(self) -> None:
+        self.journal.append("drop unsaved")
+
     def add(self, key: str) -> None:
         self.queued.append(key)
 
@@ -96,7 +99,7 @@ async def test_losing_the_lease_cancels_the_work_and_looks_at_its_key_again(role
     await settle()
     world.become(role)
     assert await working == Result(0.0)
-    assert world.around.journal[:2] == ["lead shop/a", "clear"]
+    assert world.around.journal[:3] == ["lead shop/a", "drop unsaved", "clear"]
     assert world.around.journal[-1] == "cancelled"
 
 
@@ -128,5 +131,5 @@ def test_a_guard_looks_only_at_those_that_deliver() -> None:
 def test_a_follower_keeps_only_the_cuts_that_rest_on_a_verdict() -> None:
     world = World()
     world.become(Role.FOLLOWING)
-    assert world.around.journal == ["clear", "release"]
+    assert world.around.journal == ["drop unsaved", "clear", "release"]
     assert world.around.queued == []

@@ -12,7 +12,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from controller.adapters.ports import MetricSourceError, Question
-from controller.api.reasons import ConditionType, Reason, State
+from controller.api.reasons import ConditionType, Reason, State, Verdict
 from controller.api.rollout import AgentRollout
 from controller.core.counts import Series
 from controller.core.traffic import Programmed, TrafficTable
@@ -557,3 +557,94 @@ async def test_after_a_refused_write_the_object_is_read_again_at_once(world: Wor
         await world.reconcile(1)
     await world.reconcile(1)
     assert world.rollout.status.state is State.ROLLED_BACK
+
+
+LONG = [{"weight": "10%", "minDuration": "1h", "minRequests": 10}, {"weight": "100%"}]
+
+
+async def in_long_stage(world: World) -> World:
+    """Long enough in it for the stored evidence to be renewed just now."""
+    world.want("http://v2", stages=LONG)
+    await world.reconcile()
+    await world.live(45)
+    assert world.rollout.status.verdict is Verdict.PASS
+    world.effects.clear()
+    while not world.effects:
+        await world.live(5)
+    world.effects.clear()
+    world.queries.clear()
+    return world
+
+
+async def test_a_long_quiet_stage_is_written_once_a_minute_and_watched_every_interval(world: World) -> None:
+    await in_long_stage(world)
+    await world.live(600)
+    assert len(world.queries) == 40
+    assert world.effects == ["status"] * 10
+    assert world.rollout.status.verdict is Verdict.PASS
+
+
+async def test_news_is_written_at_once(world: World) -> None:
+    await in_long_stage(world)
+    await world.live(15)
+    assert world.effects == []
+    world.blind = "Prometheus at http://p cannot be reached"
+    await world.live(15)
+    assert world.effects == ["status", "event"]
+    assert world.rollout.status.state is State.BLIND
+    await world.live(30)
+    assert world.effects == ["status", "event"], "still the same"
+
+
+async def test_a_verdict_from_unsaved_evidence_is_stored_with_all_of_it(world: World) -> None:
+    await in_long_stage(world)
+    world.users.behaviour["v2"] = Behaviour(errors=0.15)
+    stored = world.rollout.status.analysis[0].candidate
+    await world.live(60)
+    status = world.rollout.status
+    assert status.state is State.ROLLED_BACK
+    assert status.analysis[0].candidate.total > stored.total
+    assert world.effects[world.effects.index("cut") :][:2] == ["cut", "status"]
+
+
+async def test_a_change_by_others_voids_unsaved_evidence_and_its_span_is_read_again(world: World) -> None:
+    await in_long_stage(world)
+    await world.live(45)
+    counted = world.rollout.status.analysis[0].candidate.total
+    raw = world.api.objects[KEY]
+    labelled = {**raw, "metadata": {**raw["metadata"], "labels": {"team": "a"}}}
+    world.rollouts.applied(KEY, world.api.stored(KEY, labelled))
+    await world.live(15)
+    assert world.effects == ["status"]
+    assert max(question.window for question in world.queries) > timedelta(seconds=45 + 120)
+    candidate = world.rollout.status.candidate
+    assert candidate is not None
+    total = world.users._labels("total", {"cluster": f"{KEY}/{candidate.revision}"})
+    assert counted < world.rollout.status.analysis[0].candidate.total <= world.users.counters[total]
+
+
+async def test_whoever_stops_leading_forgets_what_was_not_saved(world: World) -> None:
+    await in_long_stage(world)
+    await world.live(45)
+    before = world.rollout
+    world.reconciler.drop_unsaved()
+    world.queries.clear()
+    await world.live(5)
+    assert [question.window > timedelta(seconds=45 + 120) for question in world.queries] == [True]
+    assert world.rollout == before
+
+
+async def test_unsaved_evidence_goes_on_while_the_api_server_is_away(world: World) -> None:
+    await in_long_stage(world)
+    world.api.fail["status"] = Unavailable("no answer")
+    for _ in range(36):
+        world.serve()
+        with suppress(Unavailable):
+            await world.reconcile(1)
+    assert len(world.queries) == 12
+    assert world.queries[-1].window < timedelta(seconds=15 + 125)
+    del world.api.fail["status"]
+    before = world.rollout.status.analysis[0].candidate.total
+    await world.live(5)
+    assert world.effects.count("status") == 1
+    assert world.rollout.status.analysis[0].candidate.total > before
