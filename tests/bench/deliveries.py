@@ -159,7 +159,8 @@ class Fleet:
             for number, name in enumerate(self.names)
         }
         for name in self.names:
-            await self._story.until(self._key(name), lambda r: len(_counted(r)) and _intervals(r) >= 2)
+            await self._story.until(self._key(name), lambda r: r.status.verdict is not None)
+        await asyncio.sleep(self._scenario.interval)
         for fault, agent in self._bad.items():
             agent.set_failures(fault)
         at = datetime.now(UTC)
@@ -208,12 +209,3 @@ class Fleet:
 
     def _key(self, name: str) -> str:
         return f"{self._lab.namespace}/{name}"
-
-
-def _counted(rollout: AgentRollout) -> list[str]:
-    evidence = rollout.status.evidence
-    return evidence.metrics[0].tests if evidence and evidence.metrics else []
-
-
-def _intervals(rollout: AgentRollout) -> int:
-    return int(_counted(rollout)[0].split()[1])

@@ -19,6 +19,7 @@ from controller.core.assess import assess
 from controller.core.counts import Series
 from controller.core.snapshot import Samples, Snapshot
 from controller.core.traffic import Programmed
+from examples.demo.replay import counted_until, evaluations
 from tests.bench.deliveries import Delivery
 
 _BEFORE = timedelta(seconds=20)
@@ -31,12 +32,14 @@ class Stored:
 
     Attributes:
         sufficient_at: The first scrape at which an evaluation would have failed the candidate.
+        evaluated_at: The last evaluation before the acknowledgement.
         receded: How many evaluations after it did not, because the samples that came next spoke for the candidate.
         requests: Requests that met the bad version, as far as scrapes saw them.
         failed: How many of these failed.
     """
 
     sufficient_at: datetime
+    evaluated_at: datetime
     receded: int
     requests: int
     failed: int
@@ -56,7 +59,8 @@ async def stored(source: PrometheusSource, delivery: Delivery, acknowledged: dat
     series = await source.read(
         Question.about(CATALOGUE, [MetricName.ERRORS], clusters, edges=(), window=end - begin, at=end)
     )
-    sufficient = _first_sufficient(programmed, series, acknowledged.timestamp())
+    evaluated = _evaluations(programmed, series, acknowledged)
+    sufficient = _first_sufficient(evaluated, series, acknowledged.timestamp())
     if sufficient is None:
         return None
     of_candidate = [one for one in series if one.labels.get(CATALOGUE.label) == candidate]
@@ -65,10 +69,28 @@ async def stored(source: PrometheusSource, delivery: Delivery, acknowledged: dat
     failed = (one for one in of_candidate if one.labels.get("envoy_response_code_class") == "5")
     return Stored(
         datetime.fromtimestamp(sufficient, UTC),
-        sum(_counted_until(state) >= sufficient for state in programmed),
+        evaluated_at(evaluated[-1]) or delivery.fault_at,
+        sum(counted_until(state) >= sufficient for state in evaluated),
         round(sum(_grown(one, since) for one in total)),
         round(sum(_grown(one, since) for one in failed)),
     )
+
+
+def _evaluations(
+    states: list[AgentRollout], series: tuple[Series, ...], acknowledged: datetime
+) -> list[AgentRollout]:
+    """The states after every evaluation, those included that were not written down."""
+    return [
+        evaluation
+        for state, following in pairwise([*states, None])
+        if state is not None
+        for evaluation in evaluations(state, series, (following and evaluated_at(following)) or acknowledged)
+    ]
+
+
+def evaluated_at(state: AgentRollout) -> datetime | None:
+    """When its evidence was read."""
+    return state.status.evidence.evaluated_at if state.status.evidence else None
 
 
 def _first_sufficient(
@@ -80,9 +102,9 @@ def _first_sufficient(
     )
     for state, following in pairwise([*states, None]):
         assert state is not None
-        end = _counted_until(following) if following else acknowledged
+        end = counted_until(following) if following else acknowledged
         for scrape in scrapes:
-            if _counted_until(state) < scrape <= end and _fails(state, series, scrape):
+            if counted_until(state) < scrape <= end and _fails(state, series, scrape):
                 return scrape
     return None
 
@@ -106,11 +128,6 @@ def _until(series: tuple[Series, ...], scrape: float) -> Iterator[Series]:
     for one in series:
         end = bisect_right(one.samples, scrape, key=lambda sample: sample[0])
         yield Series(one.labels, one.samples[:end])
-
-
-def _counted_until(state: AgentRollout) -> float:
-    evidence = state.status.evidence
-    return evidence.counted_until.timestamp() if evidence and evidence.counted_until else 0.0
 
 
 def _grown(series: Series, since: float) -> float:

@@ -112,16 +112,11 @@ async def _measured(
         fault_to_sufficient=(found.sufficient_at - delivery.fault_at).total_seconds(),
         sufficient_to_acknowledged=(acknowledged - found.sufficient_at).total_seconds(),
         answer_to_acknowledged=(acknowledged - pushed).total_seconds() + cut["seconds_since_evidence"],
-        since_evaluation=(pushed - _evaluated(delivery)).total_seconds(),
+        since_evaluation=(pushed - found.evaluated_at).total_seconds(),
         receded=found.receded,
         requests=found.requests,
         failed=found.failed,
     )
-
-
-def _evaluated(delivery: Delivery) -> datetime:
-    evidence = delivery.states[-1].status.evidence
-    return (evidence and evidence.evaluated_at) or delivery.fault_at
 
 
 def _by_rollout(lines: Iterable[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
