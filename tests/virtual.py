@@ -143,7 +143,13 @@ class VirtualRollout:
             stable_endpoints=self._endpoints(status.stable),
             candidate_endpoints=self._endpoints(status.candidate),
         )
-        due = evaluation_due(self.rollout.status, snapshot.stages, snapshot.analysis.interval, self.now)
+        due = evaluation_due(
+            self.rollout.status,
+            snapshot.stages,
+            snapshot.analysis.interval,
+            self.now,
+            paused=self.rollout.spec.paused,
+        )
         if due is None or due > self.now:
             return snapshot
         return replace(snapshot, samples=self.read())

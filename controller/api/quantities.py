@@ -155,6 +155,14 @@ Interval = Annotated[
 ]
 """The same for what is done again and again: not so often that the metric source has nothing else to do."""
 
+Elapsed = Annotated[
+    timedelta,
+    BeforeValidator(parse_duration),
+    PlainSerializer(format_duration, return_type=str),
+    WithJsonSchema({"type": "string"}),
+]
+"""The same as reported in status, where no time at all is a fact and not a mistake."""
+
 Time = Annotated[
     datetime,
     BeforeValidator(parse_time),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated
 
@@ -10,7 +11,7 @@ from pydantic import ConfigDict, Field, WithJsonSchema
 from controller.api.agent import Agent
 from controller.api.delivery import Analysis, HeaderName, Stage, default_stages
 from controller.api.model import Model, ObjectMeta
-from controller.api.quantities import PERCENT_CEL, rule
+from controller.api.quantities import PERCENT_CEL, Duration, rule
 from controller.api.status import RolloutStatus
 
 _IS_GENERAL = "!has({0}.audience) && has({0}.weight)"
@@ -54,6 +55,15 @@ class Delivery(StrEnum):
     """The backend was deployed for this artifact: another artifact needs another backend."""
     HEADER = "Header"
     """The agent loads the artifact that the ``x-agentrollout-artifact`` header names."""
+
+
+class DeadlineAction(StrEnum):
+    """What follows when a candidate makes no progress for too long."""
+
+    HOLD = "Hold"
+    """The weight stays and Healthy is False: someone should look."""
+    ROLLBACK = "Rollback"
+    """The candidate is taken back."""
 
 
 class EnvoyTraffic(Model):
@@ -118,6 +128,21 @@ class RolloutSpec(Model):
     )
     analysis: Analysis = Field(
         default_factory=Analysis, description="How evidence about a new version is gathered and judged."
+    )
+    paused: bool = Field(
+        default=False,
+        description="While true no weight rises. The candidate keeps what it has, is watched, and is taken back if it "
+        "fails; minDuration goes on. Takes effect at once, also on a delivery that is under way.",
+    )
+    progress_deadline: Duration = Field(
+        default=timedelta(hours=1),
+        description="How long a candidate may make no progress beyond a stage's minDuration. Time in which it is "
+        "paused, the evidence cannot be read or requests are too few does not count.",
+    )
+    on_progress_deadline: DeadlineAction = Field(
+        default=DeadlineAction.HOLD,
+        description="What follows then. Hold: the weight stays and Healthy is False. Rollback: the candidate is taken "
+        "back.",
     )
     revision_history_limit: Annotated[int, Field(ge=0, le=100)] = Field(
         default=5, description="How many old AgentRevisions are kept."

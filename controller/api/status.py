@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Annotated
 
 from pydantic import Field
 
 from controller.api.delivery import Analysis, Stage
 from controller.api.model import Model
-from controller.api.quantities import Share, Time
+from controller.api.quantities import Elapsed, Share, Time
 from controller.api.reasons import ConditionType, Reason, State, Verdict
 
 
@@ -55,6 +56,17 @@ class StageStatus(Model):
         description="When the data plane acknowledged the stage's split; evidence counts from here.",
     )
     requests: int = Field(default=0, description="The candidate's requests counted in this stage.")
+
+
+class Stalled(Model):
+    """Time that counts towards progressDeadline; a stage that is entered starts anew."""
+
+    before: Elapsed = Field(
+        default=timedelta(0), description="Time without progress until the clock was last stopped."
+    )
+    since: Time | None = Field(
+        default=None, description="Since when the clock runs; left out while it is stopped."
+    )
 
 
 class Frozen(Model):
@@ -138,6 +150,10 @@ class RolloutStatus(Model):
         default=None, description="The version on its way, if there is one."
     )
     stage: StageStatus | None = Field(default=None, description="The stage that the candidate is in.")
+    stalled: Stalled | None = Field(
+        default=None,
+        description="How long the candidate has made no progress beyond its stage's minDuration.",
+    )
     weight: Share = Field(
         default=0, description="The candidate's wanted share of everyone outside the audiences."
     )

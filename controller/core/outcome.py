@@ -120,6 +120,7 @@ class View:
             update={
                 "candidate": None,
                 "stage": None,
+                "stalled": None,
                 "weight": 0,
                 "frozen": None,
                 "analysis": [],

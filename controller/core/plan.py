@@ -2,7 +2,8 @@
 
 The evidence is folded in first; then an ordered chain of small rules is asked, and the first that answers decides.
 One plan makes at most one transition. Rules that take the candidate away stand before rules that look at anything
-else, so nothing can stand between a failed verdict and weight 0.
+else, so nothing can stand between a failed verdict and weight 0. Only the deadline is asked after the others, since it is
+about what they leave undone.
 """
 
 from __future__ import annotations
@@ -16,14 +17,17 @@ from controller.core.assess import assess
 from controller.core.conclude import conclude
 from controller.core.images import with_images
 from controller.core.outcome import Outcome, View
+from controller.core.progress import next_look
 from controller.core.rules.accept import accept
 from controller.core.rules.advance import advance
 from controller.core.rules.baseline import baseline
 from controller.core.rules.begin import begin
 from controller.core.rules.cancel import cancel
+from controller.core.rules.deadline import deadline
 from controller.core.rules.endpoints import endpoints
 from controller.core.rules.hold import hold
 from controller.core.rules.initialise import initialise
+from controller.core.rules.pause import pause
 from controller.core.rules.program import program
 from controller.core.rules.promote import promote
 from controller.core.rules.reject import reject
@@ -44,6 +48,7 @@ RULES: tuple[Rule, ...] = (
     supersede,  # the spec wants another artifact than the candidate
     settled,  # nothing to deliver, or it was taken back before
     accept,  # a new artifact becomes the candidate, at weight 0
+    pause,  # someone wants nothing to rise
     baseline,  # latency edges are fixed before the candidate gets traffic
     program,  # the wanted split is not acknowledged yet
     endpoints,  # nothing is ready behind the candidate's Service, or what is ready is not known
@@ -80,14 +85,17 @@ def plan(snapshot: Snapshot, catalogue: Catalogue, now: datetime) -> Plan:
     assessed = with_images(snapshot, assess(snapshot, catalogue, now))
     view = View(snapshot, catalogue, assessed, now)
     name, outcome = next((rule.__name__, outcome) for rule in RULES if (outcome := rule(view)) is not None)
-    status = conclude(view, outcome)
+    on_time = deadline(view, outcome)
+    if outcome.status.candidate is not None and on_time.status.candidate is None:
+        name = rollback.__name__
+    status = conclude(view, on_time)
     return Plan(
         rule=name,
         status=status,
         cut=_is_cut(snapshot, status),
-        create_revision=outcome.create_revision,
-        delete_revisions=outcome.delete_revisions,
-        requeue_after=timedelta(0) if outcome.again else _next_evaluation(snapshot, status, now),
+        create_revision=on_time.create_revision,
+        delete_revisions=on_time.delete_revisions,
+        requeue_after=timedelta(0) if on_time.again else _next_look(view, status),
     )
 
 
@@ -99,7 +107,10 @@ def _is_cut(snapshot: Snapshot, status: RolloutStatus) -> bool:
     return status.stable is None or status.stable.artifact_id != before.candidate.artifact_id
 
 
-def _next_evaluation(snapshot: Snapshot, status: RolloutStatus, now: datetime) -> timedelta | None:
+def _next_look(view: View, status: RolloutStatus) -> timedelta | None:
+    snapshot, now = view.snapshot, view.now
     after = replace(snapshot, rollout=snapshot.rollout.model_copy(update={"status": status}))
-    due = evaluation_due(status, after.stages, after.analysis.interval, now)
-    return max(due - now, timedelta(0)) if due else None
+    paused = snapshot.rollout.spec.paused
+    evaluation = evaluation_due(status, after.stages, after.analysis.interval, now, paused=paused)
+    looks = [due for due in (evaluation, next_look(view, status)) if due]
+    return max(min(looks) - now, timedelta(0)) if looks else None

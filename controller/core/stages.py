@@ -136,20 +136,21 @@ def stage_end(stage: StageStatus, stages: list[Stage]) -> datetime:
 
 
 def evaluation_due(
-    status: RolloutStatus, stages: list[Stage], interval: timedelta, now: datetime
+    status: RolloutStatus, stages: list[Stage], interval: timedelta, now: datetime, *, paused: bool = False
 ) -> datetime | None:
     """When evidence is to be read next; None while no candidate waits for any.
 
     Besides every interval it is read at the very end of a stage, so that a short stage does not wait for a tick. An
     instant in the future (a clock was set back) counts as now. The intervals of all rollouts end on one grid, so that
-    those that end together are read together.
+    those that end together are read together. Before the first stage a paused rollout reads nothing: its past would be
+    old by the time of the first request.
     """
     if status.candidate is None:
         return None
     evaluated = min((status.evidence and status.evidence.evaluated_at) or LONG_AGO, now)
     if status.stage is None:
         again = _on_grid(evaluated + interval, interval) if evaluated > LONG_AGO else LONG_AGO
-        return again if needs_past(status, stages) else None
+        return again if needs_past(status, stages) and not paused else None
     if status.stage.programmed_at is None:
         return None
     last = min(max(evaluated, status.stage.programmed_at), now)

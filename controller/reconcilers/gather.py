@@ -70,7 +70,8 @@ class Gatherer:
     async def with_evidence(self, snapshot: Snapshot, now: datetime) -> Snapshot:
         """The snapshot with the metric source's answer, if an evaluation is due."""
         status = snapshot.rollout.status
-        due = evaluation_due(status, snapshot.stages, snapshot.analysis.interval, now)
+        paused = snapshot.rollout.spec.paused
+        due = evaluation_due(status, snapshot.stages, snapshot.analysis.interval, now, paused=paused)
         if due is None or due > now:
             return snapshot
         return replace(snapshot, samples=await self._samples(snapshot, now))

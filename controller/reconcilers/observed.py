@@ -26,7 +26,9 @@ from controller.runtime.resource import Resource
 ROLLOUTS = Resource(GROUP, VERSION, "agentrollouts", "AgentRollout")
 REVISIONS = Resource(GROUP, VERSION, "agentrevisions", "AgentRevision")
 
-_DECISIVE = frozenset({"stable", "candidate", "stage", "weight", "frozen", "evidence", "rolledBack"})
+_DECISIVE = frozenset(
+    {"stable", "candidate", "stage", "stalled", "weight", "frozen", "evidence", "rolledBack"}
+)
 """The fields of status that are state; all others are reports."""
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}

@@ -73,8 +73,8 @@ def _recovered(before: RolloutStatus, after: RolloutStatus) -> Condition | None:
     if was is not None and now is not None and (was.status, now.status) == ("False", "True"):
         return now
     was = before.condition(ConditionType.PROGRESSING)
-    blind = was is not None and was.reason is Reason.ANALYSIS_BLIND
-    return _changed(before, after, ConditionType.PROGRESSING) if blind else None
+    held = was is not None and was.reason in (Reason.ANALYSIS_BLIND, Reason.PAUSED)
+    return _changed(before, after, ConditionType.PROGRESSING) if held else None
 
 
 def _entered(before: RolloutStatus, after: RolloutStatus) -> bool:

@@ -226,6 +226,8 @@ REST = [
     *_header("with a space", "x user"),
     *_header("of the router", "x-agentrollout-artifact", "headers that begin with x-agentrollout- are the router's own"),
     Refusal("unknown delivery", "spec.delivery", "Magic", "spec.delivery", 'supported values: "Deployed", "Header"'),
+    Refusal("deadline garbage", "spec.progressDeadline", "soon", "spec.progressDeadline", "must be a duration above zero"),
+    Refusal("unknown deadline action", "spec.onProgressDeadline", "Promote", "spec.onProgressDeadline", 'supported values: "Hold", "Rollback"'),
     Refusal("negative history", "spec.revisionHistoryLimit", -1, "spec.revisionHistoryLimit", "should be greater than or equal to 0"),
     Refusal("name of 53 characters", "metadata.name", "x" * 53, "metadata.name", _NAME),
     Refusal("name with a dot", "metadata.name", "support.agent", "metadata.name", _NAME),

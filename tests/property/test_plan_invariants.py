@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from controller.api.reasons import Reason, Verdict
+from controller.api.rollout import DeadlineAction
 from controller.api.status import RolloutStatus
 from controller.core.assess import assess
 from controller.core.plan import Plan
@@ -95,6 +96,14 @@ class PlanMachine(RuleBasedStateMachine):
     def the_spec_is_refused_or_not(self, refused: bool) -> None:
         self.world.problem = Problem(Reason.CONFLICTED, "the host is taken") if refused else None
 
+    @rule(paused=st.booleans())
+    def someone_pauses_or_goes_on(self, paused: bool) -> None:
+        self.world.change_spec(paused=paused)
+
+    @rule(action=st.sampled_from(DeadlineAction), seconds=st.integers(1, 300))
+    def the_deadline_is_changed(self, action: DeadlineAction, seconds: int) -> None:
+        self.world.change_spec(progress_deadline=timedelta(seconds=seconds), on_progress_deadline=action)
+
     @rule()
     def the_router_acknowledges(self) -> None:
         self.world.program()
@@ -140,6 +149,12 @@ class PlanMachine(RuleBasedStateMachine):
         if decided.rule == "begin":
             assert not self.is_deserted()
             assert not self.is_another()
+        if self.world.rollout.spec.paused:
+            assert after.weight <= before.weight
+            assert _stage(after) <= _stage(before)
+            assert before.stable is None or (
+                after.stable is not None and after.stable.artifact_id == before.stable.artifact_id
+            )
         if after.weight > before.weight or _stage(after) > max(_stage(before), 0):
             assert decided.rule in ("begin", "advance")
             if decided.rule == "advance":
@@ -148,6 +163,10 @@ class PlanMachine(RuleBasedStateMachine):
             assert before.candidate is not None
             assert (after.weight, after.candidate, after.stage) == (0, None, None)
             self.taken_back.add(before.candidate.artifact_id)
+            assert after.last_rollback is not None
+            if after.last_rollback.reason is Reason.PROGRESS_DEADLINE_EXCEEDED and self.world.latch is None:
+                assert self.world.rollout.spec.on_progress_deadline is DeadlineAction.ROLLBACK
+                assert not self.world.rollout.spec.paused
         if (
             before.stable is not None
             and after.stable

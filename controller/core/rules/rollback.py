@@ -33,8 +33,11 @@ def rollback(view: View) -> Outcome | None:
     found = (
         None if view.status.candidate is None else next(filter(None, (look(view) for look in TRIGGERS)), None)
     )
-    if found is None:
-        return None
+    return None if found is None else take_back(view, found)
+
+
+def take_back(view: View, found: Trigger) -> Outcome:
+    """Weight 0, and the artifact is remembered with why."""
     artifact = view.candidate.artifact_id
     record = RollbackRecord(
         artifact_id=artifact,
@@ -54,7 +57,8 @@ def rollback(view: View) -> Outcome | None:
         }
     )
     why = f"{found.metric} is {found.message}" if found.metric else found.message
-    text = f"{view.candidate.revision} was taken back at {record.stage}: {why}"
+    where = f"at {record.stage}" if record.stage else "before its first stage"
+    text = f"{view.candidate.revision} was taken back {where}: {why}"
     return Outcome(
         status,
         progressing=Report("False", Reason.ROLLING_BACK, text),
