@@ -19,6 +19,7 @@ from controller.adapters.ports import MetricSource
 from controller.adapters.prometheus import PrometheusSource
 from controller.api.quantities import format_percent
 from controller.reconcilers.backends import Backends
+from controller.reconcilers.deletion import Deletion
 from controller.reconcilers.gather import Gatherer
 from controller.reconcilers.images import PODS, PodImages
 from controller.reconcilers.metrics import RolloutMetrics
@@ -135,10 +136,12 @@ def build_manager(
         instance=socket.gethostname(),
         metrics=runtime_metrics,
     )
+    written = WriteThrough(rollout_client, rollouts.store)
+    deletion = Deletion(publisher, router, replicas.fleet, written, clock)
     reconciler = RolloutReconciler(
         rollouts=rollouts.store,
         revisions=revisions.store,
-        rollout_client=WriteThrough(rollout_client, rollouts.store),
+        rollout_client=written,
         revision_client=WriteThrough(revision_client, revisions.store),
         gatherer=gatherer,
         publisher=publisher,
@@ -146,6 +149,7 @@ def build_manager(
         clock=clock,
         metrics=metrics,
         teller=Teller(recorder),
+        deletion=deletion,
     )
     queue = WorkQueue(CONTROLLER, clock, metrics=runtime_metrics)
     roles = RoleReconciler(
@@ -155,6 +159,7 @@ def build_manager(
         publisher=publisher,
         queue=queue,
         metrics=metrics,
+        deletion=deletion,
     )
     replicas.elector.on_role(roles.role_changed)
     replicas.fleet.on_change(queue.add)

@@ -49,6 +49,7 @@ class ObjectMeta(Model):
     resource_version: str = ""
     creation_timestamp: Time | None = None
     deletion_timestamp: Time | None = None
+    finalizers: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:

@@ -45,7 +45,7 @@ class Report:
         renewed: When it said so, on its own clock; only compared with itself.
         routers: Names of the Envoys that are connected to it.
         acknowledged: Digests of the tables with a candidate that all its routers acknowledged.
-        pending: Keys of rollouts without a candidate whose table its routers have not acknowledged yet.
+        pending: Keys of rollouts without a candidate whose table, or whose removal, its routers have not acknowledged yet.
         latches: Cuts for a reason that it serves and status did not show.
     """
 
@@ -179,6 +179,10 @@ class Fleet:
         elif agreed is None:
             agreed = Programmed(None, None, instances)
         return replace(agreed, instances=instances, error=own.error)
+
+    def is_removed(self, key: str) -> bool:
+        """Whether no router serves a rollout any more whose routes were taken off."""
+        return self._own.programmed(key).table is None and not any(key in r.pending for r in self._others())
 
     def latched(self, key: str) -> Latch | None:
         """A cut of any replica that status does not show yet; this replica's own first."""

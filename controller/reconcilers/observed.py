@@ -13,11 +13,12 @@ from urllib.parse import urlsplit
 from pydantic import TypeAdapter, ValidationError
 
 from controller.api import GROUP, VERSION
-from controller.api.agent import Agent
+from controller.api.agent import Agent, Code
 from controller.api.delivery import Analysis, Stage, default_stages
+from controller.api.model import ObjectMeta
 from controller.api.reasons import Reason
 from controller.api.revision import AgentRevision
-from controller.api.rollout import AgentRollout
+from controller.api.rollout import AgentRollout, EnvoyTraffic, RolloutSpec, Traffic
 from controller.core.artifact import artifact_id, revision_name
 from controller.core.snapshot import Problem, Revision
 from controller.core.traffic import Backend, ServicePort
@@ -70,7 +71,8 @@ def observe_rollout(raw: dict[str, Any]) -> ObservedRollout:
     """The projection of an AgentRollout.
 
     Raises:
-        pydantic.ValidationError: If the object breaks its schema (stored before a rule existed, for example).
+        pydantic.ValidationError: If the object breaks its schema (stored before a rule existed, for example) and is
+            not being deleted.
     """
     rollout = _rollout(raw)
     agent = rollout.spec.agent
@@ -115,9 +117,22 @@ def _rollout(raw: dict[str, Any]) -> AgentRollout:
         return AgentRollout.model_validate(raw)
     except ValidationError:
         status = raw.get("status") or {}
-        return AgentRollout.model_validate(
-            {**raw, "status": {k: v for k, v in status.items() if k in _DECISIVE}}
-        )
+        decisive = {**raw, "status": {k: v for k, v in status.items() if k in _DECISIVE}}
+        try:
+            return AgentRollout.model_validate(decisive)
+        except ValidationError:
+            if "deletionTimestamp" not in raw["metadata"]:
+                raise
+            return _on_its_way_out(raw["metadata"])
+
+
+def _on_its_way_out(metadata: dict[str, Any]) -> AgentRollout:
+    """A rollout that cannot be understood and need not be any more: its finalizer must not keep it for ever."""
+    traffic = Traffic(envoy=EnvoyTraffic.model_construct(hosts=[]))
+    agent = Agent(code=Code(url="http://unknown.invalid"))
+    return AgentRollout(
+        metadata=ObjectMeta.model_validate(metadata), spec=RolloutSpec(agent=agent, traffic=traffic)
+    )
 
 
 def _with_shared_parts(spec: dict[str, Any]) -> dict[str, Any]:

@@ -67,7 +67,9 @@ class FleetReporter:
         self._pending.discard(key)
         if table is not None and table.candidate is not None and served:
             self._acknowledged[key] = digest(table)
-        elif table is not None and table.candidate is None and not served:
+        elif (table is not None and table.candidate is None and not served) or (
+            self._publisher.is_withdrawn(key) and self._router.programmed(key).table is not None
+        ):
             self._pending.add(key)
         self._changed.set()
 

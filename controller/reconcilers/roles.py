@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from controller.reconcilers.deletion import Deletion
 from controller.reconcilers.metrics import RolloutMetrics
 from controller.reconcilers.observed import ObservedRollout
 from controller.reconcilers.rollouts import RolloutReconciler
@@ -28,6 +29,7 @@ class RoleReconciler:
         publisher: Holds the cuts.
         queue: Where the keys come from.
         metrics: Shows what the leader decides.
+        deletion: Takes the routes of deleted rollouts from this replica's routers.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class RoleReconciler:
         publisher: TrafficPublisher,
         queue: WorkQueue,
         metrics: RolloutMetrics,
+        deletion: Deletion,
     ) -> None:
         self._role = role
         self._reconciler = reconciler
@@ -46,11 +49,15 @@ class RoleReconciler:
         self._publisher = publisher
         self._queue = queue
         self._metrics = metrics
+        self._deletion = deletion
         self._running: set[asyncio.Task[Result]] = set()
 
     async def reconcile(self, key: str) -> Result:
         """Do with the key what the role asks for."""
-        match self._role():
+        role, observed = self._role(), self._rollouts.get(key)
+        if role is not Role.LEADING and observed and observed.rollout.metadata.deletion_timestamp:
+            return self._deletion.withdraw(observed)
+        match role:
             case Role.LEADING:
                 return await self._lead(key)
             case Role.GUARDING:

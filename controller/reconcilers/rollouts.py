@@ -24,6 +24,7 @@ from controller.core.plan import Plan, plan
 from controller.core.saving import is_news, is_old
 from controller.core.snapshot import Latch, Snapshot
 from controller.core.tally import Catalogue
+from controller.reconcilers.deletion import Deletion
 from controller.reconcilers.gather import Gatherer
 from controller.reconcilers.metrics import RolloutMetrics
 from controller.reconcilers.observed import ROLLOUTS, ObservedRevision, ObservedRollout
@@ -53,6 +54,7 @@ class RolloutReconciler:
         catalogue: Which series of the router say what.
         clock: Source of ``now``.
         metrics: Where decisions are counted.
+        deletion: Holds deleted rollouts until the routers have let go.
         teller: Tells people.
     """
 
@@ -66,6 +68,7 @@ class RolloutReconciler:
     clock: Clock
     metrics: RolloutMetrics
     teller: Teller
+    deletion: Deletion
     _failing_since: dict[str, float] = field(default_factory=dict, init=False)
     _unsaved: UnsavedEvidence = field(default_factory=UnsavedEvidence, init=False)
 
@@ -78,11 +81,12 @@ class RolloutReconciler:
             self.teller.forget(key)
             self._failing_since.pop(key, None)
             self._unsaved.forget(key)
+            self.deletion.forget(key)
             return Result()
         if doubt is None:
             self.teller.seen(observed.rollout)
         if observed.rollout.metadata.deletion_timestamp is not None:
-            return Result()  # the publisher took its candidate off
+            return await self.deletion.finish(observed)
         with bound_contextvars(rollout=key, **_delivery(observed.rollout)):
             # The instant of the question, not of the answer: a slow source must not stretch the interval.
             now, began = self.clock.now(), self.clock.monotonic()
@@ -164,6 +168,8 @@ class RolloutReconciler:
         if not decided.cut and snapshot.latch and not snapshot.latch.reason:
             self.publisher.release(key)
         _log_transition(snapshot, decided)
+        if await self.deletion.hold(observed):
+            return  # the object has changed, and comes back
         if decided.create_revision:
             await self._create_revision(snapshot)
         await self._save(observed, snapshot, decided)

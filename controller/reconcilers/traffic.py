@@ -37,6 +37,7 @@ class TrafficPublisher:
         self._latches: dict[str, Latch] = {}
         self._published: dict[str, TrafficTable] = {}
         self._not_understood: dict[str, ObservedRollout] = {}
+        self._withdrawn: set[str] = set()
         self._listeners: list[Callable[[str], None]] = []
         rollouts.on_change(self._rollout_changed)
         revisions.on_change(self._revision_changed)
@@ -96,6 +97,17 @@ class TrafficPublisher:
             self._published[key] = table
             self._router.publish(table)
 
+    def withdraw(self, key: str) -> None:
+        """Take the routes of a rollout that is being deleted from the router, for good."""
+        self._withdrawn.add(key)
+        if self._published.pop(key, None) is not None:
+            self._router.remove(key)
+            self._tell(key)
+
+    def is_withdrawn(self, key: str) -> bool:
+        """Whether the routes were taken off although the rollout is still there."""
+        return key in self._withdrawn
+
     def published(self, key: str) -> TrafficTable | None:
         """The table that was last sent to the router."""
         return self._published.get(key)
@@ -111,7 +123,7 @@ class TrafficPublisher:
         the candidate if that is to go: nothing may keep a cut from being served. None before the first table.
         """
         observed = self._rollouts.get(key)
-        if observed is None:
+        if observed is None or key in self._withdrawn:
             return None
         revisions = [found.revision for found in self._revisions.by_index(BY_OWNER, key)]
         rollout = self.owned(observed)
@@ -133,6 +145,8 @@ class TrafficPublisher:
         latch = self._latches.get(key)
         if latch and not (new and _concerns(latch, new.rollout)):
             del self._latches[key]
+        if new is None or new.rollout.metadata.deletion_timestamp is None:
+            self._withdrawn.discard(key)
         if new is None:
             self._published.pop(key, None)
             self._router.remove(key)
@@ -148,6 +162,9 @@ class TrafficPublisher:
 
     def _changed(self, key: str) -> None:
         self.publish(key)
+        self._tell(key)
+
+    def _tell(self, key: str) -> None:
         for listener in self._listeners:
             listener(key)
 

@@ -223,6 +223,25 @@ class ResourceClient:
             timeout=self._timeout,
         )
 
+    async def merge(
+        self, key: str, changes: Mapping[str, Any], *, resource_version: int | str, uid: str = ""
+    ) -> RawObject:
+        """JSON merge patch, provided that nothing of the object changed since it was read; lists are replaced whole.
+
+        Raises:
+            Conflict: The object has changed; decide anew on the new one.
+            NotFound: There is none.
+        """
+        condition = {"resourceVersion": str(resource_version), **({"uid": uid} if uid else {})}
+        return await self._transport.request(
+            "PATCH",
+            self._path(key),
+            query={"fieldManager": self._field_manager},
+            body={**changes, "metadata": {**(changes.get("metadata") or {}), **condition}},
+            content_type="application/merge-patch+json",
+            timeout=self._timeout,
+        )
+
     async def update_status(
         self, key: str, status: Mapping[str, Any], *, resource_version: int | str, uid: str = ""
     ) -> RawObject:

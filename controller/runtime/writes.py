@@ -83,6 +83,13 @@ class WriteThrough(Generic[T]):
         """See `ResourceClient.apply`."""
         return await self._write(key_of(obj), owner, self._client.apply(obj, force=force))
 
+    async def merge(
+        self, key: str, changes: Mapping[str, Any], *, resource_version: int | str, uid: str = ""
+    ) -> RawObject:
+        """See `ResourceClient.merge`."""
+        patch = self._client.merge(key, changes, resource_version=resource_version, uid=uid)
+        return await self._write(key, "", patch)
+
     async def update_status(
         self, key: str, status: Mapping[str, Any], *, resource_version: int | str, uid: str = ""
     ) -> RawObject:

@@ -29,6 +29,7 @@ class Around:
         self.cuts: dict[str, Latch] = {}
         self.written: list[Report] = []
         self.deleted: list[str] = []
+        self.withdrawn: set[str] = set()
         self.gone: tuple[str, ...] = ()
         self.fails: Exception | None = None
         self.listeners: list[Callable[[str], None]] = []
@@ -38,6 +39,9 @@ class Around:
 
     def published(self, key: str) -> TrafficTable | None:
         return self.wanted.get(key)
+
+    def is_withdrawn(self, key: str) -> bool:
+        return key in self.withdrawn
 
     def latches(self) -> dict[str, Latch]:
         return self.cuts
@@ -115,6 +119,19 @@ async def test_a_split_that_is_no_longer_wanted_is_no_longer_reported(world: Wor
     assert not world.last.acknowledged
     assert world.last.pending == {KEY}
     world.around.taken = IDLE
+    world.around.changed()
+    await world.a_moment()
+    assert world.last.pending == frozenset()
+
+
+async def test_routes_that_are_to_go_are_pending_until_the_routers_let_go(world: World) -> None:
+    world.around.taken = IDLE
+    del world.around.wanted[KEY]
+    world.around.withdrawn.add(KEY)
+    world.around.changed()
+    await world.a_moment()
+    assert world.last.pending == {KEY}
+    world.around.taken = None
     world.around.changed()
     await world.a_moment()
     assert world.last.pending == frozenset()

@@ -22,6 +22,7 @@ class Around:
     go_on: asyncio.Event = field(default_factory=asyncio.Event)
     queued: list[str] = field(default_factory=list)
     delivering: tuple[str, ...] = ("shop/b",)
+    going: tuple[str, ...] = ()
     all_keys: tuple[str, ...] = ("shop/a", "shop/b")
 
     async def reconcile(self, key: str) -> Result:
@@ -36,6 +37,13 @@ class Around:
     async def guard(self, key: str) -> Result:
         self.journal.append(f"guard {key}")
         return Result(15)
+
+    def get(self, key: str) -> _Observed:
+        return _Observed(key, key in self.delivering, key in self.going)
+
+    def withdraw(self, observed: _Observed) -> Result:
+        self.journal.append(f"withdraw {observed.key}")
+        return Result(30)
 
     def keys(self) -> tuple[str, ...]:
         return self.all_keys
@@ -59,17 +67,20 @@ class Around:
 class _Observed:
     """Just enough of an ObservedRollout."""
 
-    def __init__(self, key: str, delivering: bool) -> None:
+    def __init__(self, key: str, delivering: bool, going: bool = False) -> None:
         self.rollout = self.status = self.metadata = self
         self.key = key
         self.candidate = delivering
+        self.deletion_timestamp = going
 
 
 class World:
     def __init__(self) -> None:
         self.role, self.around = Role.LEADING, Around()
         a: Any = self.around
-        self.reconciler = RoleReconciler(lambda: self.role, a, rollouts=a, publisher=a, queue=a, metrics=a)
+        self.reconciler = RoleReconciler(
+            lambda: self.role, a, rollouts=a, publisher=a, queue=a, metrics=a, deletion=a
+        )
 
     def become(self, role: Role) -> None:
         before, self.role = self.role, role
@@ -133,3 +144,11 @@ def test_a_follower_keeps_only_the_cuts_that_rest_on_a_verdict() -> None:
     world.become(Role.FOLLOWING)
     assert world.around.journal == ["drop unsaved", "clear", "release"]
     assert world.around.queued == []
+
+
+@pytest.mark.parametrize("role", [Role.GUARDING, Role.FOLLOWING])
+async def test_whoever_does_not_lead_takes_the_routes_of_deleted_rollouts_off_its_routers(role: Role) -> None:
+    world = World()
+    world.role, world.around.going = role, ("shop/a",)
+    assert await world.reconciler.reconcile("shop/a") == Result(30)
+    assert world.around.journal == ["withdraw shop/a"]
