@@ -12,6 +12,7 @@ from controller.cli_router import router
 from controller.cli_values import fail, read_address, read_url
 from controller.errors import ExitCode
 from controller.logs import configure_logs
+from controller.reconcilers.grants import Grants
 from controller.settings import (
     Address,
     LogFormat,
@@ -31,11 +32,11 @@ app = typer.Typer(
 )
 
 
-def _hosts(values: list[str] | None) -> list[str] | None:
-    for value in values or ():
-        if not value or "/" in value or (value.count(":") == 1):
-            bare = value.rpartition("://")[2].partition("/")[0].partition(":")[0]
-            raise typer.BadParameter(f"{value!r} is not a host: write {bare or 'agents.internal'}")
+def _grants(values: list[str] | None) -> list[str] | None:
+    try:
+        Grants.parse(values or ())
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
     return values
 
 
@@ -123,8 +124,20 @@ def operator(  # noqa: PLR0913, PLR0917  each is a flag of its own
         list[str] | None,
         typer.Option(
             envvar="AGENTROLLOUT_ALLOWED_URL_HOSTS",
-            callback=_hosts,
-            help="A host that code.url may name; repeat it (in the environment: separated by spaces). None: URL backends are off.",
+            metavar="[NAMESPACE=]HOST",
+            callback=_grants,
+            help="A host that code.url may name, in one namespace or in all; repeat it (in the environment: separated "
+            "by spaces). None: URL backends are off.",
+        ),
+    ] = None,
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            envvar="AGENTROLLOUT_ALLOWED_HOSTS",
+            metavar="[NAMESPACE=]HOST",
+            callback=_grants,
+            help="A host, or all hosts of a domain as in shop=*.shop.example.com, that a namespace may serve; repeat it "
+            "as above. None: every namespace may serve any host that no older rollout serves.",
         ),
     ] = None,
     log_format: Annotated[LogFormat, typer.Option(envvar="AGENTROLLOUT_LOG_FORMAT")] = LogFormat.JSON,
@@ -149,7 +162,8 @@ def operator(  # noqa: PLR0913, PLR0917  each is a flag of its own
         router_address=router_address,
         namespace=namespace or own_namespace(),
         identity=identity or default_identity(http_address),
-        allowed_url_hosts=frozenset(allowed_url_host or ()),
+        allowed_url_hosts=Grants.parse(allowed_url_host or ()),
+        allowed_hosts=Grants.parse(allowed_host or ()),
     )
     try:
         asyncio.run(run_operator(settings))

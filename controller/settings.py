@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from controller.reconcilers.grants import Grants
+
 FIELD_MANAGER = "agentrollout"
 """The name under which the API server notes what the operator owns."""
 
@@ -76,6 +78,7 @@ class OperatorSettings:
         namespace: Where the replicas' Leases lie.
         identity: Name of this replica, unique among those that run at the same time.
         allowed_url_hosts: Hosts that ``code.url`` may name; none turns URL backends off.
+        allowed_hosts: Hosts that rollouts may serve; none lets every namespace serve any.
     """
 
     kubeconfig: str | None
@@ -86,7 +89,8 @@ class OperatorSettings:
     router_address: Address
     namespace: str
     identity: str
-    allowed_url_hosts: frozenset[str]
+    allowed_url_hosts: Grants
+    allowed_hosts: Grants
 
 
 _IDENTITY = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")

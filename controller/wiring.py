@@ -118,7 +118,7 @@ def build_manager(
         options=RouterOptions(listen_address=users.host, listen_port=users.port),
         endpoints=endpoints,
     )
-    publisher = TrafficPublisher(router, rollouts.store, revisions.store)
+    publisher = TrafficPublisher(router, rollouts.store, revisions.store, settings.allowed_hosts)
     replicas = Replicas.of(settings, transport, router, publisher, clock, runtime_metrics)
     metrics = RolloutMetrics(registry, clock)
     gatherer = Gatherer(

@@ -29,6 +29,8 @@ class Reason(StrEnum):
     """Accepted=False, Progressing=False: a field is wrong in a way that the CRD's schema cannot see."""
     CONFLICTED = "Conflicted"
     """Accepted=False, Progressing=False: an older AgentRollout already serves one of the hosts."""
+    HOST_NOT_ALLOWED = "HostNotAllowed"
+    """Accepted=False, Progressing=False: the operator's allow-list does not give this host to the namespace."""
     SAME_BACKEND = "SameBackend"
     """Accepted=False, Progressing=False: the backend was deployed for the stable artifact or the candidate."""
     REF_NOT_FOUND = "RefNotFound"

@@ -14,7 +14,7 @@ from controller.api.status import Evidence, VersionRef
 from controller.core.snapshot import Endpoints, Problem, Revision, Samples, Snapshot
 from controller.core.stages import Arm, comparisons, evaluation_due
 from controller.core.tally import Catalogue
-from controller.reconcilers.backends import Backends
+from controller.reconcilers.backends import Backends, host_problem
 from controller.reconcilers.fleet import Fleet
 from controller.reconcilers.observed import ObservedRevision, ObservedRollout
 from controller.reconcilers.traffic import BY_OWNER, TrafficPublisher
@@ -79,7 +79,9 @@ class Gatherer:
     def _problem(self, observed: ObservedRollout) -> Problem | None:
         if observed.problem:
             return observed.problem
-        return self._conflict(observed) or self._backends.problem(observed.backend)
+        namespace = observed.rollout.metadata.namespace
+        refused = host_problem(observed.rollout.spec.traffic.envoy.hosts, namespace, self._publisher.claims)
+        return refused or self._conflict(observed) or self._backends.problem(observed.backend, namespace)
 
     def _endpoints(self, version: VersionRef | None, revisions: Iterable[Revision]) -> Endpoints | None:
         """What stands behind a version that the status names."""

@@ -14,6 +14,7 @@ from controller.api.rollout import AgentRollout
 from controller.core.snapshot import Latch
 from controller.core.stages import table_of
 from controller.core.traffic import TrafficTable
+from controller.reconcilers.grants import Grants
 from controller.reconcilers.observed import ObservedRevision, ObservedRollout, hosts_of
 from controller.runtime.store import Store
 
@@ -29,8 +30,17 @@ class TrafficPublisher:
         router: TrafficRouter,
         rollouts: Store[ObservedRollout],
         revisions: Store[ObservedRevision],
+        claims: Grants | None = None,
     ) -> None:
-        """Listen to the stores; every change is published before the stores' other listeners hear of it."""
+        """Listen to the stores; every change is published before the stores' other listeners hear of it.
+
+        Args:
+            router: What carries the traffic.
+            rollouts: Store of AgentRollouts.
+            revisions: Store of AgentRevisions.
+            claims: Which hosts which namespace may claim; left out or empty, every namespace may claim any.
+        """
+        self.claims = claims or Grants()
         self._router = router
         self._rollouts = rollouts
         self._revisions = revisions
@@ -47,7 +57,7 @@ class TrafficPublisher:
         self._listeners.append(listener)
 
     def owned(self, observed: ObservedRollout) -> AgentRollout:
-        """The rollout with those of its hosts that no older rollout claims."""
+        """The rollout with those of its hosts that it may claim and no older one does."""
         rollout = observed.rollout
         hosts = [
             host for host in rollout.spec.traffic.envoy.hosts if self.owner_of(host) == rollout.metadata.key
@@ -59,11 +69,12 @@ class TrafficPublisher:
         return rollout.model_copy(update={"spec": rollout.spec.model_copy(update={"traffic": traffic})})
 
     def owner_of(self, host: str) -> str | None:
-        """Key of the oldest rollout that claims the host."""
+        """Key of the oldest rollout that claims the host and may."""
         kept = (observed for observed in self._not_understood.values() if host in hosts_of(observed))
         claims = (observed.rollout.metadata for observed in (*self._rollouts.by_index(BY_HOST, host), *kept))
+        allowed = (m for m in claims if not self.claims or self.claims.allow(m.namespace, host))
         oldest = min(
-            claims, key=lambda m: (m.creation_timestamp is None, m.creation_timestamp, m.key), default=None
+            allowed, key=lambda m: (m.creation_timestamp is None, m.creation_timestamp, m.key), default=None
         )
         return oldest.key if oldest else None
 

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from controller.api.agent import Agent
 from controller.api.reasons import Reason
 from controller.core.artifact import artifact_id
 from controller.core.traffic import Backend
-from controller.reconcilers.backends import backend_problem
+from controller.reconcilers.backends import backend_problem, host_problem
+from controller.reconcilers.grants import Grants
 from controller.reconcilers.observed import observe_revision, observe_rollout
 
 
@@ -15,27 +18,35 @@ def backend(host: str) -> Backend:
 
 
 def test_an_allowed_host_is_no_problem() -> None:
-    assert backend_problem(backend("agents.internal"), frozenset({"agents.internal"})) is None
-    assert backend_problem(None, frozenset()) is None
+    assert backend_problem(backend("agents.internal"), "shop", Grants.parse(["agents.internal"])) is None
+    assert backend_problem(backend("agents.internal"), "shop", Grants.parse(["shop=agents.internal"])) is None
+    assert backend_problem(None, "shop", Grants()) is None
 
 
 @pytest.mark.parametrize(
     ("host", "allowed", "says"),
     [
-        ("agents.internal", frozenset(), "URL backends are off"),
-        ("agents.internal", frozenset({"other"}), "allowed are other"),
-        ("169.254.169.254", frozenset({"169.254.169.254"}), "link-local"),
-        ("fe80::1", frozenset({"fe80::1"}), "link-local"),
-        ("169.254.169.254.", frozenset({"169.254.169.254."}), "link-local"),
-        ("0xa9fea9fe", frozenset({"0xa9fea9fe"}), "link-local"),
-        ("64:ff9b::a9fe:a9fe", frozenset({"64:ff9b::a9fe:a9fe"}), "link-local"),
-        ("fd00:ec2::254", frozenset({"fd00:ec2::254"}), "metadata"),
-        ("100.100.100.200", frozenset({"100.100.100.200"}), "metadata"),
-        ("::ffff:169.254.169.254", frozenset({"::ffff:169.254.169.254"}), "link-local"),
+        ("agents.internal", [], "URL backends are off"),
+        ("agents.internal", ["other"], "allowed are other"),
+        ("agents.internal", ["other"], "with --allowed-url-host shop=agents.internal"),
+        (
+            "agents.internal",
+            ["bank=agents.internal"],
+            "not allowed in namespace shop: URL backends are off here",
+        ),
+        ("169.254.169.254", ["*"], "link-local"),
+        ("169.254.169.254", ["169.254.169.254"], "link-local"),
+        ("fe80::1", ["fe80::1"], "link-local"),
+        ("169.254.169.254.", ["169.254.169.254."], "link-local"),
+        ("0xa9fea9fe", ["0xa9fea9fe"], "link-local"),
+        ("64:ff9b::a9fe:a9fe", ["64:ff9b::a9fe:a9fe"], "link-local"),
+        ("fd00:ec2::254", ["fd00:ec2::254"], "metadata"),
+        ("100.100.100.200", ["100.100.100.200"], "metadata"),
+        ("::ffff:169.254.169.254", ["::ffff:169.254.169.254"], "link-local"),
     ],
 )
-def test_a_refusal_names_the_field_and_the_way_out(host: str, allowed: frozenset[str], says: str) -> None:
-    problem = backend_problem(backend(host), allowed)
+def test_a_refusal_names_the_field_and_the_way_out(host: str, allowed: list[str], says: str) -> None:
+    problem = backend_problem(backend(host), "shop", Grants.parse(allowed))
     assert problem is not None
     assert problem.reason is Reason.BACKEND_NOT_ALLOWED
     assert problem.message.startswith("spec.agent.code.url")
@@ -122,3 +133,60 @@ def test_a_revision_that_claims_another_artifact_than_its_own_is_refused() -> No
                 },
             }
         )
+
+
+def test_hosts_are_anyones_until_the_operator_gives_them_out() -> None:
+    assert host_problem(["a.example"], "shop", Grants()) is None
+    assert host_problem(["a.example"], "shop", Grants.parse(["shop=a.example"])) is None
+    assert host_problem(["a.shop.example"], "shop", Grants.parse(["shop=*.shop.example"])) is None
+
+
+def test_a_refused_host_names_the_field_and_the_way_out() -> None:
+    problem = host_problem(
+        ["a.example", "b.example"], "shop", Grants.parse(["shop=a.example", "*.c.example"])
+    )
+    assert problem is not None
+    assert problem.reason is Reason.HOST_NOT_ALLOWED
+    assert problem.message == (
+        "spec.traffic.envoy.hosts: namespace shop may not serve b.example: allowed are *.c.example, a.example; "
+        "the operator adds one with --allowed-host shop=b.example"
+    )
+    none = host_problem(["b.example"], "bank", Grants.parse(["shop=a.example"]))
+    assert none is not None
+    assert "allowed are none" in none.message
+
+
+@pytest.mark.parametrize(
+    ("grant", "namespace", "host", "allowed"),
+    [
+        ("a.example", "shop", "a.example", True),
+        ("shop=a.example", "shop", "a.example", True),
+        ("shop=a.example", "bank", "a.example", False),
+        ("shop=*.example", "shop", "a.b.example", True),
+        ("shop=*.example", "shop", "example", False),
+        ("shop=*.example", "shop", "anexample", False),
+        ("shop=*", "shop", "anything", True),
+        ("shop=*", "bank", "anything", False),
+        ("shop=::1", "shop", "::1", True),
+    ],
+)
+def test_a_grant_is_for_one_namespace_or_all_and_for_one_host_or_a_domain(
+    grant: str, namespace: str, host: str, allowed: bool
+) -> None:
+    assert Grants.parse([grant]).allow(namespace, host) is allowed
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("Shop=a.example", "'Shop' in 'Shop=a.example' is not the name of a namespace"),
+        ("=a.example", "is not the name of a namespace"),
+        ("shop=", "is not a host"),
+        ("shop=http://a.example:80/", "write a.example"),
+        ("shop=a.*.example", "only the beginning may be a star"),
+        ("shop=*a.example", "only the beginning may be a star"),
+    ],
+)
+def test_a_grant_that_cannot_be_read_is_refused_in_a_sentence(text: str, says: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(says)):
+        Grants.parse([text])

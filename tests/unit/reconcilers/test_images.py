@@ -9,6 +9,7 @@ import pytest
 from controller.api.reasons import Reason
 from controller.core.traffic import Backend
 from controller.reconcilers.backends import Backends
+from controller.reconcilers.grants import Grants
 from controller.reconcilers.images import MAX_IMAGES, NOTHING, Images, PodImages
 from controller.runtime.client import Page
 from controller.runtime.errors import Unavailable
@@ -149,14 +150,14 @@ async def test_services_without_selector_or_pods_have_nothing_to_read() -> None:
 
 async def test_endpoints_and_images_of_a_backend_are_one_answer() -> None:
     cluster = Cluster(behind(("a", READY)))
-    backends = Backends(frozenset(), cluster.world.known, cluster.images)
+    backends = Backends(Grants(), cluster.world.known, cluster.images)
     by_service = Backend("r", "sha256:1", "agent.shop.svc", 80, service=AGENT)
     found = backends.endpoints(by_service)
     assert found is not None
     assert (found.ready, found.images) == (1, None)
-    assert backends.problem(by_service) is None
+    assert backends.problem(by_service, "shop") is None
     by_url = Backend("r", "sha256:1", "host", 80)
     assert backends.endpoints(by_url) is None
-    refused = backends.problem(by_url)
+    refused = backends.problem(by_url, "shop")
     assert refused is not None
     assert refused.reason is Reason.BACKEND_NOT_ALLOWED

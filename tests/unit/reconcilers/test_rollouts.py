@@ -20,6 +20,7 @@ from controller.reconcilers.backends import Backends
 from controller.reconcilers.deletion import Deletion
 from controller.reconcilers.fleet import Fleet, observe_report
 from controller.reconcilers.gather import Gatherer
+from controller.reconcilers.grants import Grants
 from controller.reconcilers.images import PodImages
 from controller.reconcilers.metrics import RolloutMetrics
 from controller.reconcilers.observed import hosts_of, observe_revision, observe_rollout
@@ -153,7 +154,7 @@ class World:
                 revisions=self.revisions,
                 publisher=self.publisher,
                 fleet=self.fleet,
-                backends=self._backends(frozenset({"v1", "v2", "v3"})),
+                backends=self._backends(Grants.parse(["v1", "v2", "v3"])),
                 metrics=self,
                 catalogue=CATALOGUE,
             ),
@@ -173,13 +174,13 @@ class World:
         self.effects.append("event")
         self.told.append((event_type.value, reason, action))
 
-    def _backends(self, allowed_hosts: frozenset[str]) -> Backends:
+    def _backends(self, urls: Grants) -> Backends:
         """Without any Service, and so without anybody who lists pods."""
         services = ServiceEndpoints(
             Store(observe_service), Store(observe_slice, indexers={BY_SERVICE: lambda s: (s.service,)})
         )
         images = PodImages(services, WorkQueue("images", self.clock), lambda *_: cast("Any", None))
-        return Backends(allowed_hosts, services, images)
+        return Backends(urls, services, images)
 
     async def read(self, question: Question) -> tuple[Series, ...]:
         self.queries.append(question)

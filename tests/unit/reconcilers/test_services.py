@@ -10,6 +10,7 @@ from controller.api.reasons import Reason
 from controller.core.snapshot import Endpoints
 from controller.core.traffic import Backend, Endpoint, ServicePort
 from controller.reconcilers.backends import backend_problem
+from controller.reconcilers.grants import Grants
 from controller.reconcilers.observed import observe_revision, observe_rollout
 from controller.reconcilers.services import (
     BY_SERVICE,
@@ -201,4 +202,7 @@ def _id(raw: Raw) -> str:
 
 
 def test_a_service_needs_no_permission_for_its_name() -> None:
-    assert backend_problem(Backend("r", "sha256:1", "agent.shop.svc", 80, service=AGENT), frozenset()) is None
+    assert (
+        backend_problem(Backend("r", "sha256:1", "agent.shop.svc", 80, service=AGENT), "shop", Grants())
+        is None
+    )

@@ -12,6 +12,7 @@ from controller.api.reasons import Reason
 from controller.core.artifact import artifact_id
 from controller.core.snapshot import Latch
 from controller.core.traffic import Programmed, TrafficTable
+from controller.reconcilers.grants import Grants
 from controller.reconcilers.observed import hosts_of, observe_revision, observe_rollout
 from controller.reconcilers.traffic import BY_HOST, BY_OWNER, TrafficPublisher
 from controller.runtime.store import Store
@@ -97,7 +98,7 @@ class World:
 
     def see(self, raw: Raw) -> None:
         store = self.revisions if "artifactID" in raw["spec"] else self.rollouts
-        store.applied(f"shop/{raw['metadata']['name']}", raw)
+        store.applied(f"{raw['metadata']['namespace']}/{raw['metadata']['name']}", raw)
 
     @property
     def weight(self) -> int:
@@ -170,6 +171,29 @@ def test_of_two_rollouts_on_one_host_the_older_has_it_and_the_younger_takes_over
     world.rollouts.deleted("shop/agent", rollout(9))
     assert "shop/younger-agent" in world.told
     assert world.publisher.owned(observed).spec.traffic.envoy.hosts == ["agent.example"]
+
+
+def test_of_two_rollouts_of_one_age_the_name_decides_in_every_replica(world: World) -> None:
+    twin = rollout(5, name="younger-agent", candidate="")
+    twin["metadata"]["creationTimestamp"] = rollout(5)["metadata"]["creationTimestamp"]
+    world.see(twin)
+    assert world.publisher.owner_of("agent.example") == "shop/agent"
+    before = rollout(6, name="a-agent", candidate="")
+    before["metadata"]["creationTimestamp"] = rollout(5)["metadata"]["creationTimestamp"]
+    world.see(before)
+    assert world.publisher.owner_of("agent.example") == "shop/a-agent"
+
+
+def test_whoever_may_not_claim_a_host_keeps_nobody_from_it(world: World) -> None:
+    squatter = rollout(5, name="agent-of-others", candidate="")
+    squatter["metadata"] |= {"namespace": "others", "creationTimestamp": "2020-01-01T00:00:00Z"}
+    world.see(squatter)
+    assert world.publisher.owner_of("agent.example") == "others/agent-of-others"
+    world.publisher.claims = Grants.parse(["shop=*.example"])
+    assert world.publisher.owner_of("agent.example") == "shop/agent"
+    observed = world.rollouts.get("others/agent-of-others")
+    assert observed is not None
+    assert world.publisher.owned(observed).spec.traffic.envoy.hosts == []
 
 
 def test_a_host_that_nobody_claims_has_no_owner(world: World) -> None:
