@@ -61,7 +61,7 @@ check: lint ## lint, and the tests that need nothing running; under a minute
 
 .PHONY: test
 test: lint build ## Everything, on a real API server, Envoy and Prometheus, with branch coverage
-	$(RUN) pytest -m "not bench" --cov --cov-branch --cov-report=term
+	$(RUN) pytest -m "not bench and not e2e" --cov --cov-branch --cov-report=term
 	@echo "controller/core must be covered completely:"
 	$(RUN) coverage report --include='controller/core/*' --fail-under=100
 
@@ -85,6 +85,10 @@ bench-throughput: build ## Requests per second and p99 through the split, agains
 .PHONY: bench-scale
 bench-scale: build ## Thousands of rollouts in one operator: memory, processor, requests, 100 changed or failing at once
 	$(RUN) python -m tests.bench.scale
+
+.PHONY: e2e
+e2e: build ## Deliveries to real pods: E2E_KUBECONFIG=PATH names a cluster whose pod addresses can be reached from here
+	$(RUN) pytest -m e2e
 
 .PHONY: fmt
 fmt: $(SYNCED) ## Format, and fix what can be fixed

@@ -15,7 +15,9 @@ from devkit.toolchain import ALWAYS_NEEDED, Toolchain
 from devkit.upstream import StaticUpstream
 
 _TESTS = Path(__file__).parent
-_MARKED_FOLDERS = frozenset({"unit", "property", "contract", "integration", "simulation", "crds", "bench"})
+_MARKED_FOLDERS = frozenset(
+    {"unit", "property", "contract", "integration", "simulation", "crds", "bench", "e2e"}
+)
 _REAL_PARTS = frozenset({"control_plane", "prometheus_factory"})
 
 
@@ -29,7 +31,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Build here what is missing: it takes minutes, which no test's timeout allows for, and here it can be seen."""
     needed = any(
-        item.get_closest_marker("integration") or _REAL_PARTS & set(getattr(item, "fixturenames", ()))
+        item.get_closest_marker("integration")
+        or item.get_closest_marker("e2e")
+        or _REAL_PARTS & set(getattr(item, "fixturenames", ()))
         for item in session.items
     )
     if needed and not session.config.option.collectonly:

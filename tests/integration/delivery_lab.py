@@ -26,7 +26,7 @@ from controller.runtime.client import ResourceClient
 from controller.runtime.errors import ApiError
 from controller.runtime.leader import LEASES
 from controller.runtime.transport import KubernetesTransport
-from devkit.controlplane import ControlPlane
+from devkit.cluster import Cluster
 from devkit.envoy import Envoy
 from devkit.process import LOOPBACK, Process, free_port, wait_until
 from devkit.prometheus import Prometheus, ScrapeJob
@@ -106,7 +106,7 @@ class DeliveryLab:
 
     def __init__(
         self,
-        control_plane: ControlPlane,
+        control_plane: Cluster,
         namespace: str,
         directory: Path,
         *,
