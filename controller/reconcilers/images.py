@@ -28,6 +28,10 @@ MAX_IMAGES = 64
 """More digests than this behind one Service cannot be frozen."""
 
 
+MAX_LENGTH = 256
+"""Longest ID that status can hold; a digest has 71 characters."""
+
+
 @dataclass(frozen=True, slots=True)
 class Images:
     """What is known of the images behind a Service.
@@ -133,4 +137,4 @@ def _digests(pods: Iterable[RawObject]) -> Iterator[str]:
     for pod in pods:
         for container in (pod.get("status") or {}).get("containerStatuses") or ():
             if image := container.get("imageID"):
-                yield image.rpartition("@")[2].rpartition("://")[2]
+                yield image.rpartition("@")[2].rpartition("://")[2][:MAX_LENGTH]

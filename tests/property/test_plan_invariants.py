@@ -122,9 +122,11 @@ class PlanMachine(RuleBasedStateMachine):
     @rule()
     def the_status_write_is_lost(self) -> None:
         """As after a 409 or a crash: the decision was made, a cut was pushed, and status knows nothing of it."""
-        before = self.world.rollout
+        before, known = self.world.rollout, set(self.taken_back)
         decided = self.plan()
         candidate = before.status.candidate
+        if not decided.cut:
+            self.taken_back = known  # it served nobody: nothing was pushed, and nobody knows of the decision
         if decided.rule == "rollback" and decided.cut and candidate and decided.status.last_rollback:
             record = decided.status.last_rollback
             self.world.latch = Latch(
