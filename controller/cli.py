@@ -103,6 +103,19 @@ def operator(  # noqa: PLR0913, PLR0917  each is a flag of its own
             help="Where the routers accept user traffic.",
         ),
     ] = Address("0.0.0.0", 8080),  # noqa: S104  user traffic comes from everywhere
+    router_tls_cert_file: Annotated[
+        str | None,
+        typer.Option(
+            envvar="AGENTROLLOUT_ROUTER_TLS_CERT_FILE",
+            help="Certificate chain that the routers show users, a path on each router. Left out: users come without TLS.",
+        ),
+    ] = None,
+    router_tls_key_file: Annotated[
+        str | None,
+        typer.Option(
+            envvar="AGENTROLLOUT_ROUTER_TLS_KEY_FILE", help="The certificate's key, a path on each router."
+        ),
+    ] = None,
     namespace: Annotated[
         str | None,
         typer.Option(
@@ -153,6 +166,10 @@ def operator(  # noqa: PLR0913, PLR0917  each is a flag of its own
     from controller.wiring import run_operator  # noqa: PLC0415
 
     configure_logs(log_format, log_level)
+    if bool(router_tls_cert_file) != bool(router_tls_key_file):
+        fail(
+            "--router-tls-cert-file and --router-tls-key-file go together: give both or none", ExitCode.USAGE
+        )
     settings = OperatorSettings(
         kubeconfig=kubeconfig,
         context=context,
@@ -160,6 +177,8 @@ def operator(  # noqa: PLR0913, PLR0917  each is a flag of its own
         xds_address=xds_address,
         http_address=http_address,
         router_address=router_address,
+        router_tls_cert_file=router_tls_cert_file,
+        router_tls_key_file=router_tls_key_file,
         namespace=namespace or own_namespace(),
         identity=identity or default_identity(http_address),
         allowed_url_hosts=Grants.parse(allowed_url_host or ()),

@@ -75,6 +75,8 @@ class OperatorSettings:
         xds_address: Where routers fetch their configuration.
         http_address: Health, metrics and artifacts.
         router_address: Where the routers accept user traffic.
+        router_tls_cert_file: Certificate chain that the routers show users, a path on each router; None: no TLS.
+        router_tls_key_file: The certificate's key, a path on each router.
         namespace: Where the replicas' Leases lie.
         identity: Name of this replica, unique among those that run at the same time.
         allowed_url_hosts: Hosts that ``code.url`` may name; none turns URL backends off.
@@ -87,6 +89,8 @@ class OperatorSettings:
     xds_address: Address
     http_address: Address
     router_address: Address
+    router_tls_cert_file: str | None
+    router_tls_key_file: str | None
     namespace: str
     identity: str
     allowed_url_hosts: Grants

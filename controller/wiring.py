@@ -115,7 +115,12 @@ def build_manager(
     users = settings.router_address
     router = EnvoyRouter(
         now=clock.now,
-        options=RouterOptions(listen_address=users.host, listen_port=users.port),
+        options=RouterOptions(
+            listen_address=users.host,
+            listen_port=users.port,
+            tls_cert_file=settings.router_tls_cert_file or "",
+            tls_key_file=settings.router_tls_key_file or "",
+        ),
         endpoints=endpoints,
     )
     publisher = TrafficPublisher(router, rollouts.store, revisions.store, settings.allowed_hosts)

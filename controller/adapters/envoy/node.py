@@ -73,7 +73,9 @@ class Node:
         self._wanted = wanted
         self._holdings: dict[str, _Holding] = {}
         self._subscribed: set[str] = set()
-        self._asked: dict[str, set[str]] = {ENDPOINTS: set(), ROUTE: set()}
+        self._asked: dict[str, set[str]] = {
+            each: set() for each in SENDING_ORDER if each not in WILDCARD_TYPES
+        }
         self._cold: set[str] = set()
         self._greeted: set[str] = set()
         self._dirty: set[str] = set()
@@ -97,7 +99,7 @@ class Node:
 
         Args:
             type_url: xDS type.
-            names: Resources subscribed to (of importance for endpoints and routes; of the other types Envoy gets all).
+            names: Resources subscribed to (of importance where it asks by name; of the other types Envoy gets all).
             dropped: Resources no longer wanted.
             known: Versions that Envoy still has from an earlier stream.
         """

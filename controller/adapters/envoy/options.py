@@ -13,6 +13,8 @@ class RouterOptions:
     Attributes:
         listen_address: Where user traffic arrives.
         listen_port: Port of user traffic.
+        tls_cert_file: Certificate chain that users are shown, a path on the router; empty: users come without TLS.
+        tls_key_file: The certificate's key, a path on the router.
         trusted_hops: Number of proxies in front of Envoy whose ``x-forwarded-for`` entries are believed.
         cookie: Cookie that stands in for the affinity header where a client sends none.
         idle_timeout: Limit for the first byte of an answer and for silence after it. There is no limit for a whole
@@ -26,6 +28,8 @@ class RouterOptions:
 
     listen_address: str = "0.0.0.0"  # noqa: S104 - user traffic comes from everywhere
     listen_port: int = 8080
+    tls_cert_file: str = ""
+    tls_key_file: str = ""
     trusted_hops: int = 0
     cookie: str = "agentrollout-conversation"
     idle_timeout: timedelta = timedelta(seconds=300)

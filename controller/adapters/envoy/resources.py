@@ -12,14 +12,15 @@ _PREFIX = "type.googleapis.com/"
 CLUSTER = f"{_PREFIX}envoy.config.cluster.v3.Cluster"
 ENDPOINTS = f"{_PREFIX}envoy.config.endpoint.v3.ClusterLoadAssignment"
 LISTENER = f"{_PREFIX}envoy.config.listener.v3.Listener"
+SECRET = f"{_PREFIX}envoy.extensions.transport_sockets.tls.v3.Secret"
 SCOPE = f"{_PREFIX}envoy.config.route.v3.ScopedRouteConfiguration"
 ROUTE = f"{_PREFIX}envoy.config.route.v3.RouteConfiguration"
 
-SENDING_ORDER = (CLUSTER, ENDPOINTS, LISTENER, SCOPE, ROUTE)
-"""What is referred to goes out before what refers to it."""
+SENDING_ORDER = (CLUSTER, ENDPOINTS, LISTENER, SECRET, SCOPE, ROUTE)
+"""What is referred to goes out before what refers to it, but for what Envoy asks for only then."""
 
 WILDCARD_TYPES = frozenset({CLUSTER, LISTENER, SCOPE})
-"""Types of which Envoy takes all there are; endpoints and routes it asks for by name, once a cluster or scope has."""
+"""Types of which Envoy takes all there are; the others it asks for by name, once a cluster, listener or scope has."""
 
 
 @dataclass(frozen=True, slots=True)

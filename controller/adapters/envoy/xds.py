@@ -13,7 +13,7 @@ from envoy.service.discovery.v3 import discovery_pb2
 from controller.adapters.envoy.health import add_health
 from controller.adapters.envoy.naming import owner_of
 from controller.adapters.envoy.node import Node, Update
-from controller.adapters.envoy.resources import Bundle
+from controller.adapters.envoy.resources import LISTENER, SECRET, Bundle
 
 _log = structlog.get_logger(__name__)
 
@@ -159,6 +159,9 @@ class XdsServer:
         if request.response_nonce:
             refusal = _brief(request.error_detail.message) if request.HasField("error_detail") else ""
             owners |= node.acknowledge(request.response_nonce, refusal)
+            if refusal and request.type_url in (LISTENER, SECRET):
+                # No rollout is to blame, so none shows it.
+                _log.error("listener_refused", node=node.name, error=refusal)
         if owners:
             self._on_answer(owners)
 
