@@ -11,7 +11,7 @@ import typer
 
 from controller.adapters.envoy.bootstrap import bootstrap as envoy_bootstrap
 from controller.adapters.envoy.doors import BreakGlass
-from controller.adapters.envoy.override import Credentials, CredentialsError, Overrides
+from controller.adapters.envoy.override import Answer, Credentials, CredentialsError, Overrides
 from controller.cli_values import fail, read_address
 from controller.errors import ExitCode
 from controller.settings import Address
@@ -123,10 +123,22 @@ def break_glass(  # noqa: PLR0913, PLR0917  each is a flag of its own
     release: Annotated[
         bool, typer.Option("--release", help="Take the override back: the split holds again.")
     ] = False,
+    wait: Annotated[
+        bool,
+        typer.Option(
+            help="Wait for the API server, have the operators take the candidate back, then release the override."
+        ),
+    ] = True,
+    kubeconfig: Annotated[
+        str | None, typer.Option(help="Left out: $KUBECONFIG, the pod's account, ~/.kube/config.")
+    ] = None,
+    context: Annotated[str | None, typer.Option(help="Context within the kubeconfig.")] = None,
 ) -> None:
     """Send all users of a rollout to its stable version, with the operators and the API server dead.
 
-    It talks to the routers alone and holds, whatever the operators do, until it is released or the router restarts.
+    First it talks to the routers alone: from then on all users are on stable, whatever the operators do, until the
+    override is released or the router restarts. Then it waits until the operators are back and have taken the candidate
+    back themselves, and releases the override. It may be interrupted there, and run again, at any time.
 
     Example: agentrollout router break-glass support-agent -n shop --router https://10.0.0.7:9902 --cert me.crt --key me.key --ca ca.crt
     """
@@ -135,12 +147,19 @@ def break_glass(  # noqa: PLR0913, PLR0917  each is a flag of its own
     except CredentialsError as error:
         fail(str(error), ExitCode.USAGE)
     name = f"{namespace}/{rollout}"
-    answers = asyncio.run(overrides.release(name) if release else overrides.set(name))
-    done = (
-        f"the split of {name} holds again"
-        if release
-        else f"all users of {name} are sent to its stable version"
-    )
+    if release:
+        _told(asyncio.run(overrides.release(name)), f"the split of {name} holds again")
+        return
+    _told(asyncio.run(overrides.set(name)), f"all users of {name} are sent to its stable version")
+    if wait:
+        asyncio.run(_agree(name, kubeconfig, context))
+        _told(
+            asyncio.run(overrides.release(name)), f"the split of {name} holds again, without that candidate"
+        )
+
+
+def _told(answers: tuple[Answer, ...], done: str) -> None:
+    """One sentence for each router; one that did not take the order makes the command fail."""
     for answer in answers:
         typer.echo(f"{answer.router}: {answer.problem or done}", err=bool(answer.problem))
     failed = [answer for answer in answers if answer.problem]
@@ -149,6 +168,27 @@ def break_glass(  # noqa: PLR0913, PLR0917  each is a flag of its own
             f"{len(failed)} of {len(answers)} routers did not take the order; it may be given again at any time",
             ExitCode.FAILED,
         )
+
+
+async def _agree(name: str, kubeconfig: str | None, context: str | None) -> None:
+    # These take a second to import, which nobody should wait for whose users are still on a bad version.
+    from controller.break_glass import FIELD_MANAGER, agree  # noqa: PLC0415
+    from controller.reconcilers.observed import ROLLOUTS  # noqa: PLC0415
+    from controller.runtime.client import ResourceClient  # noqa: PLC0415
+    from controller.runtime.errors import ApiError  # noqa: PLC0415
+    from controller.runtime.transport import ConfigurationError, KubernetesTransport  # noqa: PLC0415
+
+    stays = "the operators cannot be told, and the override stays until --release"
+    try:
+        transport = await KubernetesTransport.connect(kubeconfig=kubeconfig, context=context)
+    except ConfigurationError as error:
+        fail(f"{stays}: {error}", ExitCode.FAILED)
+    try:
+        await agree(ResourceClient(transport, ROLLOUTS, field_manager=FIELD_MANAGER), name, typer.echo)
+    except ApiError as error:
+        fail(f"{stays}: {error}", ExitCode.FAILED)
+    finally:
+        await transport.close()
 
 
 def _endpoint(address: Address) -> tuple[str, int]:

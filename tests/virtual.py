@@ -27,6 +27,7 @@ EDGES = (10.0, 100.0, 1000.0)
 
 CATALOGUE = Catalogue(
     liveness="live",
+    override="overridden",
     label="cluster",
     value=lambda key, revision, audience: f"{key}/{revision}{'~audience' if audience else ''}",
     errors=MetricDefinition(
@@ -100,6 +101,7 @@ class VirtualRollout:
     problem: Problem | None = None
     blind: str = ""
     latch: Latch | None = None
+    overridden: bool = False
     pods: dict[str, tuple[int, int]] = field(default_factory=dict)
     """How many endpoints of each Service are ready, of how many; one of one unless said."""
     images: dict[str, frozenset[str] | None] = field(default_factory=dict)
@@ -128,6 +130,11 @@ class VirtualRollout:
                 "spec": self.rollout.spec.model_copy(update=changes),
             }
         )
+
+    def annotate(self, **annotations: str) -> None:
+        """A person annotates the rollout."""
+        metadata = self.rollout.metadata.model_copy(update={"annotations": annotations})
+        self.rollout = self.rollout.model_copy(update={"metadata": metadata})
 
     def snapshot(self) -> Snapshot:
         """What gather would see now."""
@@ -237,6 +244,7 @@ class VirtualRollout:
         """Prometheus scrapes the router."""
         at = self.now.timestamp()
         self.samples[self._labels("live", {})].append((at, 1.0))
+        self.samples[self._labels("overridden", {})].append((at, float(self.overridden)))
         for labels, value in self.counters.items():
             self.samples[labels].append((at, float(value)))
         for taken in self.samples.values():

@@ -33,7 +33,7 @@ EDGES_PER_QUERY = 8
 class _Kind:
     """Questions of one kind share queries; one that looks back much further than the others goes apart from them."""
 
-    liveness: str
+    processes: frozenset[str]
     label: str
     only: tuple[tuple[str, tuple[str, ...]], ...]
     whole_histograms: bool
@@ -43,7 +43,7 @@ class _Kind:
     def of(cls, question: Question) -> _Kind:
         """Windows are of one magnitude up to a factor of two."""
         magnitude = math.frexp(question.window.total_seconds())[1]
-        return cls(question.liveness, question.label, question.only, question.edges is None, magnitude)
+        return cls(question.processes, question.label, question.only, question.edges is None, magnitude)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,11 +146,11 @@ def _merged(questions: list[Question]) -> Question:
 
 
 def _hand_out(batch: list[_Asked], series: tuple[Series, ...]) -> None:
-    label, liveness = batch[0].question.label, batch[0].question.liveness
+    label, processes = batch[0].question.label, batch[0].question.processes
     everyones: list[Series] = []
     by_value: dict[str, list[Series]] = {}
     for one in series:
-        if one.labels.get("__name__") == liveness:
+        if one.labels.get("__name__") in processes:
             everyones.append(one)
         else:
             by_value.setdefault(one.labels.get(label, ""), []).append(one)

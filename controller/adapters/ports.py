@@ -66,7 +66,7 @@ class Question:
     """Which raw samples are wanted.
 
     Attributes:
-        liveness: A series that every process always has; all of them are wanted.
+        processes: Series of whole processes, all of which are wanted: the one that every process always has, and others.
         names: The other series, wanted if ``label`` has one of ``values``.
         label: The label that tells whose a series is.
         values: Whose are wanted.
@@ -76,7 +76,7 @@ class Question:
         at: The end of the window.
     """
 
-    liveness: str
+    processes: frozenset[str]
     names: frozenset[str]
     label: str
     values: frozenset[str]
@@ -98,7 +98,7 @@ class Question:
     ) -> Question:
         """What these metrics need, of these versions."""
         return cls(
-            liveness=catalogue.liveness,
+            processes=frozenset({catalogue.liveness, catalogue.override}),
             names=catalogue.counters(metrics),
             label=catalogue.label,
             values=frozenset(values),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from controller.api.quantities import Time
@@ -39,6 +39,13 @@ class Model(BaseModel):
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
+def _only_ours(annotations: Any) -> Any:
+    """Kubectl keeps a copy of the whole object in an annotation, which nobody here wants to hold in memory."""
+    if not isinstance(annotations, dict):
+        return annotations
+    return {name: value for name, value in annotations.items() if name.startswith("agentrollout.dev/")}
+
+
 class ObjectMeta(Model):
     """The part of Kubernetes' object metadata that decisions use."""
 
@@ -50,6 +57,7 @@ class ObjectMeta(Model):
     creation_timestamp: Time | None = None
     deletion_timestamp: Time | None = None
     finalizers: tuple[str, ...] = ()
+    annotations: Annotated[dict[str, str], BeforeValidator(_only_ours)] = Field(default_factory=dict)
 
     @property
     def key(self) -> str:

@@ -57,6 +57,8 @@ class Reason(StrEnum):
     """Progressing=True: the evidence cannot be read, so the weight is held."""
     PAUSED = "Paused"
     """Progressing=True: spec.paused is set, so no weight rises; the candidate is still watched."""
+    BREAK_GLASS = "BreakGlass"
+    """Progressing=True: a router's splits are overridden by hand, so the weight is held; as lastRollback: the version was taken back that way."""
     ROLLING_BACK = "RollingBack"
     """Progressing=False: the candidate was just taken back; the data plane was told first."""
     PROMOTING = "Promoting"

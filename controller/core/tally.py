@@ -20,6 +20,7 @@ class Catalogue:
 
     Attributes:
         liveness: Name of a series that every router process always has.
+        override: Name of a gauge of every router process that is above 0 while a person overrides its splits.
         label: The label that tells whose traffic a series counts.
         value: That label's value for (rollout key, revision, audience).
         errors: Terms of the ``errors`` metric.
@@ -27,6 +28,7 @@ class Catalogue:
     """
 
     liveness: str
+    override: str
     label: str
     value: Callable[[str, str, bool], str]
     errors: MetricDefinition

@@ -24,7 +24,7 @@ METRICS, QUERIES = "/metrics", "/api/v1/query"
 
 def question(*values: str, seconds: float = 60, edges: Iterable[float] | None = None) -> Question:
     return Question(
-        liveness="prometheus_build_info",
+        processes=frozenset({"prometheus_build_info"}),
         names=frozenset({REQUESTS, SECONDS}),
         label="handler",
         values=frozenset(values),

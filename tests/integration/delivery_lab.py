@@ -113,11 +113,14 @@ class DeliveryLab:
         scrape: float = 0.5,
         replicas: int = 1,
         routers: int = 1,
+        access: Mapping[str, Any] | None = None,
     ) -> None:
+        """Prepare everything; ``access`` goes into the bootstrap of the one router."""
         self.control_plane = control_plane
         self.namespace = namespace
         self._directory = directory
         self._stack = ExitStack()
+        self._access = dict(access or {})
         self.user_port = free_port()
         jobs = [ScrapeJob("envoy", path="/stats/prometheus")]
         self.prometheus = self._stack.enter_context(Prometheus(jobs, scrape_interval=scrape))
@@ -136,7 +139,8 @@ class DeliveryLab:
 
     def _bootstrap(self, node: str) -> Raw:
         """A router that prefers no replica to another."""
-        return bootstrap(node, operators=[(LOOPBACK, replica.xds_port) for replica in self.replicas])
+        operators = [(LOOPBACK, replica.xds_port) for replica in self.replicas]
+        return bootstrap(node, operators=operators, **self._access)
 
     def _operator_command(self, replica: Replica, prometheus_url: str) -> list[str]:
         return [

@@ -49,15 +49,17 @@ class Doors:
     def url(self) -> str:
         return f"https://{LOOPBACK}:{self.break_glass}"
 
-    async def command(self, *more: str, routers: tuple[str, ...] = ()) -> tuple[int, str]:
+    async def command(
+        self, *more: str, routers: tuple[str, ...] = (), rollout: str = "agent"
+    ) -> tuple[int, str]:
         """Run the command as a person does; exit code and output."""
         program = Path(sys.executable).with_name("agentrollout")
         cert, key = self.person
         arguments = [f"--router={url}" for url in routers or (self.url,)]
         arguments += [f"--cert={cert}", f"--key={key}", f"--ca={self.authority.file}"]
         process = await asyncio.create_subprocess_exec(
-            *(program, "router", "break-glass", "agent", "--namespace=shop"),
-            *(*arguments, f"--server-name={ROUTER_NAME}", *more),
+            *(program, "router", "break-glass", rollout, "--namespace=shop"),
+            *(*arguments, f"--server-name={ROUTER_NAME}", *(more or ("--no-wait",))),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )

@@ -15,7 +15,14 @@ from controller.core.counts import Series
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 BASE = Question(
-    "live", frozenset({"total"}), "cluster", frozenset(), (), frozenset(), timedelta(minutes=2), NOW
+    processes=frozenset({"live"}),
+    names=frozenset({"total"}),
+    label="cluster",
+    values=frozenset(),
+    only=(),
+    edges=frozenset(),
+    window=timedelta(minutes=2),
+    at=NOW,
 )
 
 

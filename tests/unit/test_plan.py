@@ -13,6 +13,7 @@ from controller.api.reasons import ConditionType, Reason, State, Verdict
 from controller.api.rollout import Delivery
 from controller.api.status import Evidence
 from controller.core.plan import plan
+from controller.core.rules.rollback import BREAK_GLASS, attempt_name
 from controller.core.snapshot import Latch, Problem
 from controller.core.stages import evaluation_due
 from controller.core.traffic import Programmed
@@ -467,6 +468,48 @@ def test_a_latch_of_another_attempt_or_without_a_reason_is_no_rollback(
     assert candidate is not None
     world.latch = Latch(candidate.artifact_id, attempt, why)
     assert world.step().rule != "rollback"
+
+
+def test_who_broke_the_glass_has_the_candidate_taken_back() -> None:
+    world = in_first_stage()
+    candidate = world.rollout.status.candidate
+    assert candidate is not None
+    world.annotate(**{BREAK_GLASS: attempt_name(candidate)})
+    decided = world.step()
+    assert (decided.rule, decided.cut) == ("rollback", True)
+    assert decided.status.last_rollback is not None
+    assert decided.status.last_rollback.reason is Reason.BREAK_GLASS
+    world.program()
+    world.live(60)
+    assert world.rollout.status.state is State.ROLLED_BACK
+
+
+def test_what_was_said_about_another_try_is_no_rollback() -> None:
+    world = in_first_stage()
+    candidate = world.rollout.status.candidate
+    assert candidate is not None
+    world.annotate(**{BREAK_GLASS: attempt_name(candidate.model_copy(update={"attempt": 2}))})
+    assert world.step().rule != "rollback"
+
+
+def test_nothing_rises_while_the_splits_of_a_router_are_overridden() -> None:
+    world = in_first_stage()
+    world.overridden = True
+    world.live(300)
+    assert world.rollout.status.weight == 100_000
+    assert reason(world) is Reason.BREAK_GLASS
+    said = [each.status.condition(ConditionType.PROGRESSING) for each in world.plans[-20:]]
+    assert {condition and condition.reason for condition in said} == {Reason.BREAK_GLASS}
+    world.overridden = False
+    world.live(600)
+    assert world.rollout.status.state is State.STABLE
+
+
+def test_a_version_that_fails_while_splits_are_overridden_is_taken_back_all_the_same() -> None:
+    world = in_first_stage(behaviour={"v2": Behaviour(errors=0.3)})
+    world.overridden = True
+    world.live(60)
+    assert world.rollout.status.state is State.ROLLED_BACK
 
 
 def test_a_refused_spec_keeps_what_serves() -> None:

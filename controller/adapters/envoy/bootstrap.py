@@ -31,6 +31,7 @@ _STATS_KEPT = (
     },
     {"safe_regex": {"regex": r"(listener_manager\.lds|cluster_manager\.cds)\.update_(success|rejected)"}},
     {"exact": "control_plane.connected_state"},
+    {"exact": "runtime.admin_overrides_active"},
     {"safe_regex": {"regex": r"server\.(live|uptime|memory_allocated)"}},
 )
 """The evidence (metrics.py) and a few for people: each series costs memory in every Envoy, for every version."""

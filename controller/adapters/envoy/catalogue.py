@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from controller.adapters.envoy.metrics import CLUSTER_LABEL, ERRORS, LATENCY, LIVENESS_METRIC
+from controller.adapters.envoy.metrics import (
+    CLUSTER_LABEL,
+    ERRORS,
+    LATENCY,
+    LIVENESS_METRIC,
+    OVERRIDE_METRIC,
+)
 from controller.adapters.envoy.naming import cluster_name
 from controller.core.tally import Catalogue
 
 CATALOGUE = Catalogue(
-    liveness=LIVENESS_METRIC, label=CLUSTER_LABEL, value=cluster_name, errors=ERRORS, latency=LATENCY
+    liveness=LIVENESS_METRIC,
+    override=OVERRIDE_METRIC,
+    label=CLUSTER_LABEL,
+    value=cluster_name,
+    errors=ERRORS,
+    latency=LATENCY,
 )

@@ -52,6 +52,9 @@ CLUSTER_LABEL = "envoy_cluster_name"
 LIVENESS_METRIC = "envoy_server_live"
 """A gauge that every scrape of an Envoy has, also while counters that were never touched are missing."""
 
+OVERRIDE_METRIC = "envoy_runtime_admin_overrides_active"
+"""A gauge that is 1 while any runtime key is overridden by hand, as break-glass does."""
+
 LATENCY_EDGES_MS = (
     5, 6, 8, 10, 12, 15, 19, 24, 30, 37, 47, 58, 73, 91, 110, 140, 180, 220, 280, 350, 430, 540, 680, 850,
     1100, 1300, 1700, 2100, 2600, 3200, 4000, 5000, 6300, 7900, 9900, 12_000, 15_000, 19_000, 24_000, 30_000,

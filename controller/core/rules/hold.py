@@ -25,7 +25,21 @@ def _report(view: View) -> Report | None:
         until = f"stage {view.stage.title} goes on until {format_time(end)}"
         return Report("True", Reason.AWAITING_EVIDENCE, until)
     if view.snapshot.samples is None:
-        return Report(
-            "True", Reason.AWAITING_EVIDENCE, f"stage {view.stage.title} awaits its next evaluation"
-        )
+        until = f"stage {view.stage.title} awaits its next evaluation"
+        said = view.progressing
+        return said if said.reason is Reason.BREAK_GLASS else Report("True", Reason.AWAITING_EVIDENCE, until)
+    if _is_overridden(view):
+        words = "the weight is held: the splits of a router are overridden by hand (break-glass)"
+        return Report("True", Reason.BREAK_GLASS, words)
     return None
+
+
+def _is_overridden(view: View) -> bool:
+    """Whether users may have been where no status sends them: what they met there is no reason to send more."""
+    samples = view.snapshot.samples
+    return samples is not None and any(
+        value > 0
+        for series in samples.series
+        if series.labels.get("__name__") == view.catalogue.override
+        for _, value in series.samples
+    )

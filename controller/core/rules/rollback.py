@@ -5,12 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from controller.api.reasons import Reason, Verdict
-from controller.api.status import RollbackRecord
+from controller.api.status import CandidateRef, RollbackRecord
 from controller.core.images import drift_of
 from controller.core.outcome import Outcome, Report, View
 
 KEPT_ROLLED_BACK = 100
 """How many taken-back artifacts are remembered; the oldest is forgotten first."""
+
+BREAK_GLASS = "agentrollout.dev/break-glass"
+"""Annotation by which a person who sent all users to stable, past the operators, tells them to take the candidate back."""
+
+
+def attempt_name(candidate: CandidateRef) -> str:
+    """The value of the annotation; it says nothing about another artifact, or a later try of this one."""
+    return f"{candidate.artifact_id}/{candidate.attempt}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +84,12 @@ def _latched(view: View) -> Trigger | None:
     return Trigger(latch.reason, latch.message, latch.metric)
 
 
+def _ordered(view: View) -> Trigger | None:
+    if view.snapshot.rollout.metadata.annotations.get(BREAK_GLASS) != attempt_name(view.candidate):
+        return None
+    return Trigger(Reason.BREAK_GLASS, "a person broke the glass")
+
+
 def _failed(view: View) -> Trigger | None:
     failed = next((m for m in view.status.analysis if m.verdict is Verdict.FAIL), None)
     if failed is None:
@@ -99,7 +113,7 @@ def _drifted(view: View) -> Trigger | None:
     return Trigger(drift.reason, drift.message + _about_stable(view)) if drift else None
 
 
-TRIGGERS = (_latched, _failed, _deserted, _drifted)
+TRIGGERS = (_latched, _ordered, _failed, _deserted, _drifted)
 
 
 def _about_stable(view: View) -> str:
