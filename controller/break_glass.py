@@ -22,6 +22,10 @@ FIELD_MANAGER = "agentrollout-break-glass"
 
 _PAUSE_SECONDS = 0.5
 
+SETTLED_SECONDS = 35.0
+"""How long status must say so without interruption. What a replica that died said of its routers counts for up to 30 s, and
+a router that still has the old split must not be let go back to it."""
+
 T = TypeVar("T")
 
 
@@ -44,9 +48,17 @@ async def agree(client: ResourceClient, key: str, say: Callable[[str], None]) ->
         wanted = {"metadata": {"namespace": namespace, "name": name, "annotations": annotations}}
         await _patiently(lambda: client.apply(wanted, force=True), say)
         say(f"the operators are told to take {candidate.revision} back; waiting until they have")
-    while not _is_gone(candidate, rollout):
+    calm = 0.0
+    while calm < SETTLED_SECONDS:
         await asyncio.sleep(_PAUSE_SECONDS)
         rollout = await _patiently(lambda: _get(client, key), say)
+        if not _is_gone(candidate, rollout):
+            calm = 0.0
+        elif not calm:
+            say(f"status shows it; the override is released if that stays so for {SETTLED_SECONDS:g} s")
+            calm = _PAUSE_SECONDS
+        else:
+            calm += _PAUSE_SECONDS
 
 
 async def _get(client: ResourceClient, key: str) -> AgentRollout:

@@ -243,6 +243,7 @@ class Fleet:
         same = before.routers == after.routers
         differing = before.acknowledged ^ after.acknowledged
         for table in self._publisher.tables():
-            if table.candidate is not None and (not same or digest(table) in differing):
+            # With other routers everything may stand differently, if only that there are some at all.
+            if not same or (table.candidate is not None and digest(table) in differing):
                 changed.add(table.key)
         return sorted(changed)

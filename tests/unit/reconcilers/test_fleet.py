@@ -148,6 +148,16 @@ def test_a_table_without_candidate_is_served_unless_a_report_says_it_is_pending(
     assert not world.programmed.serves(world.here.wanted[KEY])
 
 
+def test_when_routers_come_to_another_replica_rollouts_without_candidate_are_looked_at_too() -> None:
+    world = World()
+    world.here.routers = frozenset()
+    world.here.wanted[KEY] = world.here.taken = IDLE
+    world.hear(other(routers=frozenset()))
+    world.told.clear()
+    world.hear(other())
+    assert (world.programmed.serves(IDLE), world.told) == (True, [KEY])
+
+
 def test_a_report_is_void_when_all_its_routers_have_come_here() -> None:
     world = World()
     world.hear(other())
