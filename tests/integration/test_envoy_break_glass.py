@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from controller.adapters.envoy.doors import BreakGlass
+from controller.adapters.envoy.metrics import OVERRIDE_METRIC
 from controller.core.traffic import AudienceSplit, TrafficTable
 from devkit.process import LOOPBACK, free_port
 from tests.integration.certificates import Authority, Chain
@@ -258,6 +259,8 @@ async def test_prometheus_reads_its_page_where_the_admin_interface_cannot_be_rea
         url = f"http://{LOOPBACK}:{doors.metrics}"
         async with httpx.AsyncClient() as client:
             page = await client.get(f"{url}/stats/prometheus")
+            await doors.request("POST", ORDER, doors.person)
+            overridden = await client.get(f"{url}/stats/prometheus")
             others = [
                 await client.get(f"{url}/config_dump"),
                 await client.get(f"{url}/stats"),
@@ -267,4 +270,6 @@ async def test_prometheus_reads_its_page_where_the_admin_interface_cannot_be_rea
             ]
 
     assert "envoy_server_live" in page.text
+    assert f"{OVERRIDE_METRIC}{{}} 0" in page.text
+    assert f"{OVERRIDE_METRIC}{{}} 1" in overridden.text
     assert {answer.status_code for answer in others} == {404}
