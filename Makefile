@@ -65,6 +65,10 @@ test: lint build ## Everything, on a real API server, Envoy and Prometheus, with
 	@echo "controller/core must be covered completely:"
 	$(RUN) coverage report --include='controller/core/*' --fail-under=100
 
+.PHONY: test-malformed
+test-malformed: build ## A thousand objects stored before a stricter schema among a thousand good ones
+	MALFORMED_COUNT=1000 $(RUN) pytest --timeout=1800 tests/integration/test_malformed.py
+
 .PHONY: crds
 crds: $(SYNCED) ## Generate crds/ and docs/reference from the models
 	$(RUN) python -m controller.api.crdgen

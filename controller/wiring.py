@@ -48,6 +48,7 @@ from controller.reconcilers.services import (
 )
 from controller.reconcilers.teller import Teller
 from controller.reconcilers.traffic import BY_HOST, BY_OWNER, TrafficPublisher
+from controller.reconcilers.unreadable import UnreadableTeller
 from controller.replicas import Replicas
 from controller.runtime.client import ResourceClient
 from controller.runtime.clock import Clock, SystemClock
@@ -155,6 +156,7 @@ def build_manager(
         metrics=metrics,
         teller=Teller(recorder),
         deletion=deletion,
+        unreadable=UnreadableTeller(written, recorder, clock),
     )
     queue = WorkQueue(CONTROLLER, clock, metrics=runtime_metrics)
     roles = RoleReconciler(

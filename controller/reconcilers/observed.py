@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 
 from controller.api import GROUP, VERSION
 from controller.api.agent import Agent, Code
@@ -22,7 +23,9 @@ from controller.api.rollout import AgentRollout, EnvoyTraffic, RolloutSpec, Traf
 from controller.core.artifact import artifact_id, revision_name
 from controller.core.snapshot import Problem, Revision
 from controller.core.traffic import Backend, ServicePort
+from controller.core.wellformed import broken_rule
 from controller.runtime.resource import Resource
+from controller.runtime.store import InvalidObjectError
 
 ROLLOUTS = Resource(GROUP, VERSION, "agentrollouts", "AgentRollout")
 REVISIONS = Resource(GROUP, VERSION, "agentrevisions", "AgentRevision")
@@ -70,11 +73,14 @@ class ObservedRevision:
 def observe_rollout(raw: dict[str, Any]) -> ObservedRollout:
     """The projection of an AgentRollout.
 
+    A spec that breaks its schema (stored before a rule existed, for example) has a problem; what serves goes on.
+
     Raises:
-        pydantic.ValidationError: If the object breaks its schema (stored before a rule existed, for example) and is
-            not being deleted.
+        InvalidObjectError: The object cannot be read at all, above all the hosts that it claims, and is not being
+            deleted.
     """
-    rollout = _rollout(raw)
+    rollout, broken = _rollout(raw)
+    broken = broken or broken_rule(rollout.spec)
     agent = rollout.spec.agent
     slim = rollout.model_copy(
         update={"spec": rollout.spec.model_copy(update={"agent": agent.model_copy(update={"prompts": {}})})}
@@ -82,9 +88,10 @@ def observe_rollout(raw: dict[str, Any]) -> ObservedRollout:
     try:
         artifact = artifact_id(agent)
         backend = _backend(agent, rollout.metadata.namespace, rollout.metadata.name, artifact)
-        return ObservedRollout(slim, artifact, backend, None)
+        problem = Problem(Reason.INVALID, broken) if broken else None
+        return ObservedRollout(slim, artifact, backend, problem)
     except ValueError as error:
-        return ObservedRollout(slim, "", None, Problem(Reason.INVALID, str(error)))
+        return ObservedRollout(slim, "", None, Problem(Reason.INVALID, broken or str(error)))
 
 
 def observe_revision(raw: dict[str, Any]) -> ObservedRevision:
@@ -107,23 +114,33 @@ def observe_revision(raw: dict[str, Any]) -> ObservedRevision:
     )
 
 
-def _rollout(raw: dict[str, Any]) -> AgentRollout:
-    """The rollout; of a status with unknown words only what decisions go on with.
+def _rollout(raw: dict[str, Any]) -> tuple[AgentRollout, str]:
+    """The rollout, and what is wrong with its spec.
 
-    A newer operator may have written a reason that this one does not know; that must not take the rollout off.
+    Parts of the spec that break their schema are left out. Of a status with unknown words only what decisions go on with
+    stays: a newer operator may have written a reason that this one does not know.
     """
     raw = {**raw, "spec": _with_shared_parts(raw["spec"])} if isinstance(raw.get("spec"), dict) else raw
     try:
-        return AgentRollout.model_validate(raw)
-    except ValidationError:
-        status = raw.get("status") or {}
-        decisive = {**raw, "status": {k: v for k, v in status.items() if k in _DECISIVE}}
-        try:
-            return AgentRollout.model_validate(decisive)
-        except ValidationError:
-            if "deletionTimestamp" not in raw["metadata"]:
-                raise
-            return _on_its_way_out(raw["metadata"])
+        return AgentRollout.model_validate(raw), ""
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_input=False)
+    places = [each["loc"] for each in found]
+    parts = {place[1] for place in places if place[0] == "spec" and len(place) > 1}
+    readable = dict(raw)
+    if parts:
+        readable["spec"] = {k: v for k, v in raw["spec"].items() if k not in parts} | (
+            {"agent": {"code": {}}} if "agent" in parts else {}
+        )
+    if any(place[0] == "status" for place in places) and isinstance(raw["status"], dict):
+        readable["status"] = {k: v for k, v in raw["status"].items() if k in _DECISIVE}
+    broken = [each for each in found if each["loc"][0] != "status"]
+    try:
+        return AgentRollout.model_validate(readable), _in_words(broken)
+    except ValidationError as error:
+        if "deletionTimestamp" in raw["metadata"]:
+            return _on_its_way_out(raw["metadata"]), ""
+        raise InvalidObjectError(_in_words(broken) or _in_words(error.errors())) from None
 
 
 def _on_its_way_out(metadata: dict[str, Any]) -> AgentRollout:
@@ -133,6 +150,18 @@ def _on_its_way_out(metadata: dict[str, Any]) -> AgentRollout:
     return AgentRollout(
         metadata=ObjectMeta.model_validate(metadata), spec=RolloutSpec(agent=agent, traffic=traffic)
     )
+
+
+def _in_words(errors: Sequence[ErrorDetails]) -> str:
+    """The first few broken fields, each with what is wrong with it."""
+    return "; ".join(
+        f"{_field(each['loc'])}: {each['msg'].removeprefix('Value error, ')}" for each in errors[:3]
+    )
+
+
+def _field(place: tuple[int | str, ...]) -> str:
+    """A field as people write it: spec.stages[0].weight."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
 
 
 def _with_shared_parts(spec: dict[str, Any]) -> dict[str, Any]:

@@ -77,7 +77,8 @@ class RoleReconciler:
             return
         # Whoever serves a candidate comes first: thousands that are idle can wait.
         delivering = [o.rollout.metadata.key for o in self._rollouts.list() if o.rollout.status.candidate]
-        for key in delivering if after is Role.GUARDING else [*delivering, *self._rollouts.keys()]:
+        everyone = [*delivering, *self._rollouts.keys(), *self._rollouts.invalid_keys()]
+        for key in delivering if after is Role.GUARDING else everyone:
             self._queue.add(key)
 
     async def _lead(self, key: str) -> Result:

@@ -30,6 +30,7 @@ from controller.reconcilers.metrics import RolloutMetrics
 from controller.reconcilers.observed import ROLLOUTS, ObservedRevision, ObservedRollout
 from controller.reconcilers.teller import Teller
 from controller.reconcilers.traffic import TrafficPublisher
+from controller.reconcilers.unreadable import UnreadableTeller
 from controller.reconcilers.unsaved import UnsavedEvidence
 from controller.runtime.clock import Clock
 from controller.runtime.controller import Result
@@ -55,7 +56,8 @@ class RolloutReconciler:
         clock: Source of ``now``.
         metrics: Where decisions are counted.
         deletion: Holds deleted rollouts until the routers have let go.
-        teller: Tells people.
+        teller: Tells people what was decided.
+        unreadable: Tells people what cannot be understood.
     """
 
     rollouts: Store[ObservedRollout]
@@ -69,6 +71,7 @@ class RolloutReconciler:
     metrics: RolloutMetrics
     teller: Teller
     deletion: Deletion
+    unreadable: UnreadableTeller
     _failing_since: dict[str, float] = field(default_factory=dict, init=False)
     _unsaved: UnsavedEvidence = field(default_factory=UnsavedEvidence, init=False)
 
@@ -77,6 +80,10 @@ class RolloutReconciler:
         doubt = await self._settle(key)
         observed = self.rollouts.get(key)
         if observed is None:
+            problem = self.rollouts.invalid(key)
+            if problem is not None:
+                await self.unreadable.tell(key, problem)
+                return Result()
             self.metrics.forget(key)
             self.teller.forget(key)
             self._failing_since.pop(key, None)

@@ -151,6 +151,7 @@ class TrafficPublisher:
             # It is there, but cannot be understood: what it served goes on, and nobody takes its hosts.
             if old is not None:
                 self._not_understood[key] = old
+            self._tell(key)
             return
         old = self._not_understood.pop(key, old)
         latch = self._latches.get(key)

@@ -27,10 +27,10 @@ _log = structlog.get_logger(__name__)
 
 EVENTS = Resource("events.k8s.io", "v1", "events", "Event")
 
-MAX_PENDING = 1000
+MAX_PENDING = 5000
 """Events that wait to be written; beyond it the oldest are dropped."""
 
-MAX_SERIES = 4000
+MAX_SERIES = 6000
 """Events that are remembered, to recognise a repetition."""
 
 SERIES_SECONDS = 360.0

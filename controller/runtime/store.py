@@ -24,6 +24,11 @@ T = TypeVar("T")
 _REMEMBERED_DELETIONS = 1000
 """Late events come within moments of the deletion; so many objects are not deleted in the meantime."""
 
+
+class InvalidObjectError(Exception):
+    """What a projection raises about an object that it understands to be wrong; the message is for people."""
+
+
 ChangeHandler = Callable[[str, T | None, T | None], None]
 """``handler(key, old, new)``: old is None for something new, new is None for something gone or no longer understood."""
 
@@ -205,7 +210,9 @@ class Store(Generic[T]):
             for indexer in self._indexers.values():
                 tuple(indexer(value))
         except Exception as error:  # noqa: BLE001 - whatever one object breaks, the others are to be served
-            problem = f"{type(error).__name__}: {error}"
+            problem = (
+                str(error) if isinstance(error, InvalidObjectError) else f"{type(error).__name__}: {error}"
+            )
             _log.warning("object_invalid", key=key, resource_version=version, problem=problem)
             if self._on_invalid is not None:
                 self._on_invalid(key, problem)

@@ -175,7 +175,7 @@ async def test_an_object_that_is_gone_already_is_no_trouble(world: World) -> Non
 
 async def test_an_object_that_nobody_understands_any_more_can_be_deleted(world: World) -> None:
     raw = copy.deepcopy(world.api.objects[KEY])
-    raw["spec"]["stages"] = "all of them"
+    raw["spec"]["traffic"] = "everywhere"
     world.rollouts.applied(KEY, world.api.stored(KEY, raw))
     assert world.rollouts.invalid(KEY)
     await world.reconcile()

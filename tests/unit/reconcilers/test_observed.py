@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
 
 from controller.api.delivery import Analysis, default_stages
+from controller.api.reasons import Reason
 from controller.reconcilers.observed import observe_rollout
+from controller.runtime.store import InvalidObjectError
+from tests.crds.refusals import REFUSALS, Refusal
 
 
 def _raw(name: str, **spec: Any) -> dict[str, Any]:
@@ -44,14 +46,90 @@ def test_what_is_left_out_has_its_defaults() -> None:
 
 
 @pytest.mark.parametrize(
-    ("spec", "place"),
+    ("spec", "problem"),
     [
-        ({"stages": [{"weight": "10%"}, {"weight": "a lot"}]}, "spec.stages.1.weight"),
-        ({"stages": []}, "spec.stages"),
-        ({"analysis": {"interval": "soon"}}, "spec.analysis.interval"),
+        ({"stages": [{"weight": "10%"}, {"weight": "a lot"}]}, "spec.stages[1].weight: 'a lot' is not"),
+        ({"stages": []}, "spec.stages: List should have at least 1 item"),
+        ({"analysis": {"interval": "soon"}}, "spec.analysis.interval: 'soon' is not a duration"),
+        ({"agent": {"code": "v1"}}, "spec.agent.code: Input should be"),
+        (
+            {"stages": [], "analysis": {"interval": "soon"}},
+            "spec.analysis.interval: 'soon' is not a duration",
+        ),
     ],
 )
-def test_what_is_not_understood_is_named_with_its_place(spec: dict[str, Any], place: str) -> None:
-    with pytest.raises(ValidationError) as caught:
-        observe_rollout(_raw("agent", **spec))
-    assert {".".join(map(str, error["loc"])) for error in caught.value.errors()} == {place}
+def test_what_is_not_understood_is_a_problem_with_its_place(spec: dict[str, Any], problem: str) -> None:
+    found = observe_rollout(_raw("agent", **spec)).problem
+    assert found is not None
+    assert found.reason is Reason.INVALID
+    assert problem in found.message
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"spec": {"traffic": {"envoy": {"hosts": []}}}}, "spec.traffic.envoy.hosts: "),
+        ({"spec": "v1"}, "spec: "),
+        ({"metadata": {"name": 1}}, "metadata.name: "),
+    ],
+)
+def test_what_cannot_be_read_at_all_is_kept_out_with_its_place(change: dict[str, Any], problem: str) -> None:
+    with pytest.raises(InvalidObjectError) as caught:
+        observe_rollout({**_raw("agent"), **change})
+    assert problem in str(caught.value)
+
+
+def test_a_status_of_a_newer_operator_is_read_as_far_as_decisions_need_it() -> None:
+    raw = {**_raw("agent"), "status": {"weight": "10%", "state": "Dreaming"}}
+    observed = observe_rollout(raw)
+    assert observed.rollout.status.weight == 100_000
+    assert observed.problem is None
+
+
+HARMLESS = frozenset(
+    {
+        # What the models trim, sort out or never use, and what is only wrong as a name.
+        "weight 01%",
+        "weight as a number",
+        "minDuration 1m1h",
+        "host twice",
+        "unknown field",
+        "unknown field inside",
+        "service with a namespace",
+        "name of 53 characters",
+        "name with a dot",
+        "url too long",
+        "url with a path",
+        "url with a query",
+        "url with user info",
+        "url with port 0",
+        "empty prompt",
+        "blank prompt",
+        "prompts too large together",
+        "prompts too large in bytes",
+        "prompt without a name",
+        "dependency with a long name",
+        "affinity header of the router",
+        "audience header of the router",
+        "service by its domain",
+        "service of another namespace",
+        "service name in upper case",
+        "service empty name",
+        "service name of 64 characters",
+    }
+)
+"""Refused when applied, yet no harm if stored before: they lead nowhere, or no request gets there."""
+
+
+@pytest.mark.parametrize("refusal", REFUSALS, ids=lambda refusal: refusal.title)
+def test_what_the_api_server_refuses_is_told_when_it_was_stored_before(refusal: Refusal) -> None:
+    manifest = refusal.manifest()
+    metadata = {**_raw("agent")["metadata"], **manifest["metadata"]}
+    try:
+        problem = observe_rollout({**manifest, "metadata": metadata}).problem
+        message = problem.message if problem else ""
+    except InvalidObjectError as error:
+        message = str(error)
+    assert (message == "") == (refusal.title in HARMLESS), message
+    if message:
+        assert message.startswith(refusal.field.partition("[")[0].partition(":")[0]), message

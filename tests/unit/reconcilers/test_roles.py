@@ -48,6 +48,9 @@ class Around:
     def keys(self) -> tuple[str, ...]:
         return self.all_keys
 
+    def invalid_keys(self) -> tuple[str, ...]:
+        return ("ns/unreadable",)
+
     def list(self) -> tuple[Any, ...]:
         return tuple(_Observed(key, key in self.delivering) for key in self.all_keys)
 
@@ -129,7 +132,7 @@ def test_a_new_leader_looks_at_those_that_deliver_first() -> None:
     world.role = Role.FOLLOWING
     world.become(Role.LEADING)
     assert world.around.queued[0] == "shop/b"
-    assert set(world.around.queued) == {"shop/a", "shop/b"}
+    assert set(world.around.queued) == {"shop/a", "shop/b", "ns/unreadable"}
 
 
 def test_a_guard_looks_only_at_those_that_deliver() -> None:

@@ -28,8 +28,9 @@ from controller.reconcilers.rollouts import RolloutReconciler
 from controller.reconcilers.services import BY_SERVICE, ServiceEndpoints, observe_service, observe_slice
 from controller.reconcilers.teller import Teller
 from controller.reconcilers.traffic import BY_HOST, BY_OWNER, TrafficPublisher
+from controller.reconcilers.unreadable import UnreadableTeller
 from controller.runtime.client import ResourceClient
-from controller.runtime.errors import Conflict, NotFound, Unavailable
+from controller.runtime.errors import Conflict, Invalid, NotFound, Unavailable
 from controller.runtime.recorder import EventType, ObjectReference, Recorder
 from controller.runtime.store import Store
 from controller.runtime.testing import FakeClock
@@ -164,6 +165,7 @@ class World:
             metrics=RolloutMetrics(self.registry, self.clock),
             teller=Teller(cast("Recorder", self)),
             deletion=Deletion(self.publisher, self.router, self.fleet, client, self.clock),
+            unreadable=UnreadableTeller(client, cast("Recorder", self), self.clock),
         )
 
     def record(
@@ -351,6 +353,79 @@ async def test_in_doubt_a_failing_candidate_is_cut_and_nothing_else_is_done(worl
     with pytest.raises(Unavailable):
         await world.reconcile(1)
     assert world.effects == ["cut"], "no revision, no status"
+
+
+def spoil(world: World, **spec: Any) -> None:
+    """Store what no API server would take any more."""
+    raw = copy.deepcopy(world.api.objects[KEY])
+    raw["metadata"]["generation"] += 1
+    raw["spec"] |= spec
+    world.rollouts.applied(KEY, world.api.stored(KEY, raw))
+
+
+def accepted(world: World) -> tuple[str, str, str]:
+    said = next(c for c in world.api.objects[KEY]["status"]["conditions"] if c["type"] == "Accepted")
+    return said["status"], said["reason"], said["message"]
+
+
+async def test_a_stored_spec_that_breaks_its_schema_is_refused_and_stable_goes_on(world: World) -> None:
+    world.told.clear()
+    stable, table = world.rollout.status.stable, world.router.table
+    spoil(world, analysis={"interval": "soon"})
+    await world.reconcile()
+    assert accepted(world) == (
+        "False",
+        "Invalid",
+        "spec.analysis.interval: 'soon' is not a duration: write 15s, 10m or 1h30m",
+    )
+    assert world.told == [("Warning", "Invalid", "Reject")]
+    assert world.api.objects[KEY]["status"]["stable"]["revision"] == stable.revision if stable else False
+    assert world.router.table == table
+
+
+async def test_a_candidate_stays_watched_while_its_spec_cannot_be_read(world: World) -> None:
+    await in_first_stage(world)
+    spoil(world, agent="text", stages=[])
+    await world.live(60)
+    assert world.router.table is not None
+    assert world.router.table.candidate is None
+    assert "cut" in world.effects
+
+
+async def test_an_object_that_cannot_be_read_says_why_once_and_what_it_served_goes_on(world: World) -> None:
+    world.told.clear()
+    world.effects.clear()
+    table = world.router.table
+    spoil(world, traffic={"envoy": {"hosts": []}})
+    await world.reconcile()
+    status = world.api.objects[KEY]["status"]
+    assert accepted(world)[:2] == ("False", "Invalid")
+    assert accepted(world)[2].startswith("spec.traffic.envoy.hosts: ")
+    assert (status["state"], status["observedGeneration"]) == ("Rejected", 2)
+    assert "stable" in status
+    assert world.told == [("Warning", "Invalid", "Reject")]
+    assert world.effects.count("status") == 1
+    assert world.router.table == table
+    world.want("http://v1")
+    await world.reconcile()
+    assert accepted(world)[0] == "True"
+    assert world.rollout.status.state is State.STABLE
+
+
+async def test_an_unreadable_object_whose_status_is_refused_too_still_gets_its_event(world: World) -> None:
+    world.told.clear()
+    world.api.fail["status"] = Invalid("status.weight: must be a string")
+    spoil(world, traffic={"envoy": {"hosts": []}})
+    await world.reconcile(1)
+    assert world.told == [("Warning", "Invalid", "Reject")]
+
+
+async def test_an_unreadable_object_that_is_gone_by_the_time_is_left_alone(world: World) -> None:
+    world.told.clear()
+    spoil(world, traffic={"envoy": {"hosts": []}})
+    world.api.fail["get"] = NotFound(KEY)
+    await world.reconcile(1)
+    assert world.told == []
 
 
 async def test_a_story_is_told_in_events_one_per_transition(world: World) -> None:

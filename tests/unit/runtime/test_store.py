@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from controller.runtime.resource import RawObject
-from controller.runtime.store import Store
+from controller.runtime.store import InvalidObjectError, Store
 
 Change = tuple[str, str | None, str | None]
 
@@ -178,6 +178,15 @@ def test_a_restore_from_a_backup_brings_back_what_was_deleted_since(store: Store
     _put(store, _obj("a", 90))
     store.list_finished({"ns/a"}, 95)
     assert store.keys() == ("ns/a",)
+
+
+def test_a_projection_may_say_what_is_wrong_in_its_own_words() -> None:
+    def refuse(_: RawObject) -> str:
+        raise InvalidObjectError("spec.size: must be at least 10")
+
+    store = Store(refuse)
+    _put(store, _obj("a", 1))
+    assert store.invalid("ns/a") == "spec.size: must be at least 10"
 
 
 def test_a_bad_object_is_kept_out_and_says_why(store: Store[str], changes: list[Change]) -> None:

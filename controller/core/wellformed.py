@@ -1,0 +1,66 @@
+"""Rules of the CRD that run over several fields, or that the models read past, asked once more.
+
+The API server asks them when something is applied. An object may have been stored before a rule existed.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from controller.api.agent import Code
+from controller.api.delivery import Analysis, Stage
+from controller.api.rollout import RolloutSpec
+from controller.core.traffic import WHOLE_PPM
+
+_MIN_INTERVAL = timedelta(milliseconds=100)
+
+
+def broken_rule(spec: RolloutSpec) -> str:
+    """The first rule that the spec breaks, as a sentence that names the field; empty if it breaks none."""
+    each = (_stage(f"spec.stages[{number}]", stage) for number, stage in enumerate(spec.stages))
+    return (
+        _code(spec.agent.code)
+        or next(filter(None, each), "")
+        or _stages(spec.stages)
+        or _analysis(spec.analysis)
+    )
+
+
+def _code(code: Code) -> str:
+    if sum(place is not None for place in (code.url, code.service, code.image)) != 1:
+        return "spec.agent.code: exactly one of url, service and image must be set"
+    if code.image is not None:
+        return "spec.agent.code.image: image is not supported by this version: deploy it and use service"
+    return ""
+
+
+def _stage(place: str, stage: Stage) -> str:
+    if stage.audience is None and stage.weight is None:
+        return f"{place}: a stage without audience needs a weight"
+    if stage.weight_ppm <= 0:
+        return f"{place}.weight: must be above 0% and up to 100%"
+    if stage.min_duration <= timedelta(0):
+        return f"{place}.minDuration: must be a duration above zero, such as 15s, 10m or 1h30m"
+    return ""
+
+
+def _stages(stages: list[Stage]) -> str:
+    weights = [stage.weight_ppm for stage in stages if stage.audience is None]
+    if weights != sorted(set(weights)):
+        return "spec.stages: weights of stages without audience must strictly increase, such as 1%, 10%, 50%, 100%"
+    if stages[-1].audience is not None or stages[-1].weight_ppm != WHOLE_PPM:
+        return "spec.stages: the last stage must have weight 100% and no audience"
+    if sum(stage.audience is not None for stage in stages) > 1:
+        return "spec.stages: only one stage may have an audience"
+    return ""
+
+
+def _analysis(analysis: Analysis) -> str:
+    if analysis.interval < _MIN_INTERVAL:
+        return "spec.analysis.interval: must be at least 100ms"
+    if not 0 < analysis.false_rollback_rate <= WHOLE_PPM // 2:
+        return "spec.analysis.falseRollbackRate: must be above 0% and up to 50%"
+    names = [metric.name for metric in analysis.metrics]
+    if len(names) != len(set(names)):
+        return "spec.analysis.metrics: each metric may be named once"
+    return ""
