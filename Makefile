@@ -90,6 +90,10 @@ bench-throughput: build ## Requests per second and p99 through the split, agains
 bench-scale: build ## Thousands of rollouts in one operator: memory, processor, requests, 100 changed or failing at once
 	$(RUN) python -m tests.bench.scale
 
+.PHONY: bench-api-faults
+bench-api-faults: $(SYNCED) ## Our informer and the official client's under each fault of an API server
+	$(RUN) python -m tests.bench.api_faults
+
 .PHONY: e2e
 e2e: build ## Deliveries to real pods: E2E_KUBECONFIG=PATH names a cluster whose pod addresses can be reached from here
 	$(RUN) pytest -m e2e

@@ -31,6 +31,11 @@ class Scenario:
     writes: int = 20
     compacted: bool = False
 
+    @property
+    def concerns_reads(self) -> bool:
+        """Whether an informer feels it."""
+        return any(fault.verbs & READS for fault in self.faults())
+
 
 def _unknown_watch_lists(*others: Fault) -> list[Fault]:
     return [faults.RefusesWatchLists(), *others]
