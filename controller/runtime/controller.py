@@ -64,7 +64,7 @@ class Controller:
         self._workers = workers
         self._metrics = metrics or private_metrics()
         self._stopping = False
-        self._metrics.max_concurrent.labels(controller=name).set(workers)
+        self._metrics.announce(name, workers)
 
     async def run(self) -> None:
         """Work until `stop`; a cancellation cancels the running reconciles."""

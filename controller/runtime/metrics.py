@@ -6,6 +6,8 @@ import asyncio
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
+RECONCILE_RESULTS = ("success", "requeue", "requeue_after", "error")
+_REQUEST_SECONDS = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
 _SHORT_TO_LONG_SECONDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 
@@ -26,6 +28,7 @@ class RuntimeMetrics:
         longest_running: Seconds since the oldest unfinished reconcile from the queue ``name`` began: shows what hangs.
         unfinished: Sum of those seconds over all unfinished ones.
         requests: Requests to the API server by ``code`` (``<error>`` without an answer), ``method`` and ``host``.
+        request_seconds: From sending a request to the head of its answer, by ``verb`` (the HTTP method) and ``host``.
         watch_restarts: Ended watches by ``resource`` and ``reason``.
         leader: 1 while this process leads by the Lease ``name``, else 0.
         events: Kubernetes events by ``outcome``: created, updated (a series goes on), refused, dropped (too many waited).
@@ -71,6 +74,15 @@ class RuntimeMetrics:
             registry=registry,
         )
 
+    def announce(self, controller: str, workers: int) -> None:
+        """Show the series of a controller before its first reconcile, so that rates know where it began."""
+        self.max_concurrent.labels(controller=controller).set(workers)
+        self.active_workers.labels(controller=controller)
+        self.reconcile_errors.labels(controller=controller)
+        self.reconcile_seconds.labels(controller=controller)
+        for result in RECONCILE_RESULTS:
+            self.reconcile_total.labels(controller=controller, result=result)
+
     def _define_queue_metrics(self, registry: CollectorRegistry, queue: list[str]) -> None:
         self.depth = Gauge("workqueue_depth", "Keys waiting in the queue.", queue, registry=registry)
         self.adds = Counter("workqueue_adds_total", "Keys that entered the queue.", queue, registry=registry)
@@ -107,6 +119,13 @@ class RuntimeMetrics:
             "rest_client_requests_total",
             "Requests to the API server.",
             ["code", "method", "host"],
+            registry=registry,
+        )
+        self.request_seconds = Histogram(
+            "rest_client_request_duration_seconds",
+            "From sending a request to the head of its answer.",
+            ["verb", "host"],
+            buckets=_REQUEST_SECONDS,
             registry=registry,
         )
         self.watch_restarts = Counter(

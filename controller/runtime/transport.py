@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Protocol
@@ -171,12 +172,14 @@ class KubernetesTransport:
         )
         # The client documents one number only, which would be one deadline for connecting and streaming alike. It hands
         # the value to aiohttp unseen.
-        code = "<error>"
+        code, began = "<error>", time.monotonic()
         try:
             answer = await self._client.call_api(*request, _request_timeout=timeout)
             code = str(answer.status)
         finally:
             self._metrics.requests.labels(code=code, method=method, host=self.host).inc()
+            took = time.monotonic() - began
+            self._metrics.request_seconds.labels(verb=method, host=self.host).observe(took)
         response: aiohttp.ClientResponse = answer.response
         return response
 

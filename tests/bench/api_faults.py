@@ -109,7 +109,8 @@ class Official:
 
     async def start(self, kubeconfig: Path) -> None:
         api = CoreV1Api(await asyncio.to_thread(new_client_from_config, str(kubeconfig)))
-        self._informer: Any = SharedInformer(api.list_config_map_for_all_namespaces)  # type: ignore[no-untyped-call]
+        informer: Any = SharedInformer  # it has no types
+        self._informer = informer(api.list_config_map_for_all_namespaces)
         self._informer.start()
 
     def known(self) -> Known:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
 from controller.runtime import errors
@@ -16,11 +17,12 @@ from controller.runtime.backoff import Backoff
 from controller.runtime.client import ResourceClient, WatchEvent
 from controller.runtime.clock import SystemClock
 from controller.runtime.informer import Informer
+from controller.runtime.metrics import RuntimeMetrics
 from controller.runtime.resource import RawObject, Resource
 from controller.runtime.transport import ConfigurationError, KubernetesTransport
 from controller.runtime.watcher import WatcherSettings
 from tests.faulty_api import FaultyApi, Kind
-from tests.faulty_api.faults import Answers, Refuses
+from tests.faulty_api.faults import Answers, Hangs, Refuses
 
 WIDGETS = Resource("example.com", "v1", "widgets", "Widget")
 QUICK = WatcherSettings(backoff=Backoff(base=0.02, cap=0.1))
@@ -139,6 +141,26 @@ async def test_requests_share_a_connection(server: FaultyApi, client: ResourceCl
     for _ in range(5):
         await client.list_page()
     assert len(ports) == 1
+
+
+async def test_requests_are_counted_and_timed_with_and_without_an_answer(server: FaultyApi) -> None:
+    registry = CollectorRegistry()
+    transport = await KubernetesTransport.connect(
+        kubeconfig=str(server.kubeconfig), metrics=RuntimeMetrics(registry)
+    )
+    client = ResourceClient(transport, WIDGETS, field_manager="test", timeout=0.2)
+    await client.list_page()
+    server.faults = [Hangs()]
+    with pytest.raises(errors.Unavailable):
+        await client.list_page()
+    await transport.close()
+
+    def value(name: str, **labels: str) -> float | None:
+        return registry.get_sample_value(name, {"host": transport.host, **labels})
+
+    assert value("rest_client_requests_total", method="GET", code="200") == 1
+    assert value("rest_client_requests_total", method="GET", code="<error>") == 1
+    assert value("rest_client_request_duration_seconds_count", verb="GET") == 2
 
 
 async def test_a_hanging_request_ends_at_its_deadline(server: FaultyApi, client: ResourceClient) -> None:

@@ -65,6 +65,31 @@ async def test_a_key_is_reconciled_once_per_add() -> None:
     await fixture.stop()
 
 
+async def test_all_series_are_there_before_the_first_reconcile() -> None:
+    fixture = Fixture(_always(Result()), workers=3)
+    results = ("success", "requeue", "requeue_after", "error")
+    assert [fixture.count(result) for result in results] == [0.0, 0.0, 0.0, 0.0]
+    assert fixture.value("controller_runtime_max_concurrent_reconciles") == 3
+    for name in (
+        "controller_runtime_reconcile_errors_total",
+        "controller_runtime_active_workers",
+        "controller_runtime_reconcile_time_seconds_count",
+    ):
+        assert fixture.value(name) == 0, name
+    queue = {"name": "rollout"}
+    for name in (
+        "workqueue_depth",
+        "workqueue_adds_total",
+        "workqueue_retries_total",
+        "workqueue_queue_duration_seconds_count",
+        "workqueue_work_duration_seconds_count",
+        "workqueue_unfinished_work_seconds",
+        "workqueue_longest_running_processor_seconds",
+    ):
+        assert fixture.registry.get_sample_value(name, queue) == 0, name
+    await fixture.stop()
+
+
 async def test_requeue_after_looks_again_in_time() -> None:
     fixture = Fixture(_always(Result(requeue_after=15.0)))
     fixture.queue.add("ns/a")
