@@ -70,7 +70,7 @@ class Store(Generic[T]):
         self._handlers: list[ChangeHandler[T]] = []
         self._observed = 0
         self._invalid: set[str] = set()
-        self._gone: dict[str, str] = {}
+        self._gone: dict[str, None] = {}
 
     def __len__(self) -> int:
         """Number of valid objects."""
@@ -147,7 +147,7 @@ class Store(Generic[T]):
     def deleted(self, key: str, obj: RawObject) -> bool:
         """Take in a deletion from a watch; ignored if the object has been made anew since."""
         version = resource_version_of(obj)
-        self._remember_gone(key, uid_of(obj))
+        self._remember_gone(uid_of(obj))
         entry = self._entries.get(key)
         if entry is None or entry.resource_version > version:
             return False
@@ -156,7 +156,7 @@ class Store(Generic[T]):
 
     def forget(self, key: str, uid: str) -> bool:
         """Take in that the object of this uid is gone, as the answer of a deletion tells; whether it was news."""
-        self._remember_gone(key, uid)
+        self._remember_gone(uid)
         entry = self._entries.get(key)
         if entry is None or entry.uid != uid:
             return False
@@ -194,7 +194,7 @@ class Store(Generic[T]):
         old = self._entries.get(key)
         if old is not None and old.resource_version >= version:
             return False
-        if self._gone.get(key) == uid:
+        if uid in self._gone:
             return False
         new = self._projected(key, obj, version)
         self._entries[key] = new
@@ -219,11 +219,11 @@ class Store(Generic[T]):
             return _Entry(version, uid_of(obj), None, problem)
         return _Entry(version, uid_of(obj), value)
 
-    def _remember_gone(self, key: str, uid: str) -> None:
+    def _remember_gone(self, uid: str) -> None:
         if not uid:
             return
-        self._gone.pop(key, None)
-        self._gone[key] = uid
+        self._gone.pop(uid, None)
+        self._gone[uid] = None
         if len(self._gone) > _REMEMBERED_DELETIONS:
             del self._gone[next(iter(self._gone))]
 

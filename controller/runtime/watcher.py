@@ -18,8 +18,9 @@ from controller.runtime.metrics import RuntimeMetrics, private_metrics
 
 _log = structlog.get_logger(__name__)
 
-DEFAULT_BACKOFF = Backoff(base=0.5, cap=30.0)
-"""Between watches that end early: gentle enough for a server that comes back to many clients at once."""
+DEFAULT_BACKOFF = Backoff(base=0.5, cap=10.0)
+"""Between watches that end early. Nothing rises while a watch is down, and operators are few: a server that comes back
+is found within seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,7 @@ class Watcher:
         self._metrics = metrics or private_metrics()
         self._machine = ListWatch(self._settings.page_size, self._settings.watch_list)
         self._failures = 0
+        self._expired = False
         self.problem = ""
         """Why the last request failed; empty from the next page or line on."""
 
@@ -123,7 +125,11 @@ class Watcher:
 
     def _pause(self, error: ApiError | None, lasted: float) -> float:
         """The backoff after a watch that ended, cleanly or not, or a list that failed."""
-        self._failures = 1 if lasted >= self._settings.healthy_after else self._failures + 1
+        # That a version is too old is the answer of a server that is well again; only once in a row, to be sure.
+        recovered = isinstance(error, Gone) and not self._expired
+        self._expired = isinstance(error, Gone)
+        starts_anew = recovered or lasted >= self._settings.healthy_after
+        self._failures = 1 if starts_anew else self._failures + 1
         wait = self._settings.backoff.delay(self._failures)
         if error is None:
             reason = "closed"

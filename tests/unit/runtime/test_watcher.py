@@ -161,6 +161,16 @@ async def test_a_server_that_finds_every_version_too_old_is_not_asked_in_a_hot_l
     assert len(server.asked) <= 20
 
 
+async def test_after_an_outage_the_new_list_does_not_wait_as_long_as_the_outage_made_it() -> None:
+    outage: Script = [Unavailable("connection refused")] * 6
+    server, _ = await _watch(
+        [Page((), "1", ""), [], *outage, [Gone("version 1 is too old")], Page((), "9", "")]
+    )
+    back, listed = server.asked[-3][0], server.asked[-2][0]
+    assert server.asked[-2][1] == ListRequest(2)
+    assert listed - back == 1.0
+
+
 async def test_an_overloaded_server_is_left_alone_as_long_as_it_asks() -> None:
     server, _ = await _watch([TooManyRequests("x", retry_after=20.0), EMPTY, []])
     assert [at for at, _ in server.asked[:2]] == [0.0, 20.0]
