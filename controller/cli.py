@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from importlib.metadata import version as package_version
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from controller.cli_router import router
 from controller.cli_values import fail, read_address, read_url
+from controller.core.references import SecretKey
 from controller.errors import ExitCode
 from controller.logs import configure_logs
 from controller.reconcilers.grants import Grants
@@ -21,6 +23,7 @@ from controller.settings import (
     default_identity,
     identity_problem,
     own_namespace,
+    read_secret_key,
 )
 
 app = typer.Typer(
@@ -44,6 +47,13 @@ def _identity(value: str | None) -> str | None:
     if value is not None and (problem := identity_problem(value)):
         raise typer.BadParameter(problem)
     return value
+
+
+def _secret_key(text: str) -> SecretKey:
+    try:
+        return read_secret_key(Path(text))
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 @app.callback()
@@ -153,6 +163,16 @@ def operator(  # noqa: PLR0913, PLR0917  each is a flag of its own
             "as above. None: every namespace may serve any host that no older rollout serves.",
         ),
     ] = None,
+    secret_hmac_key_file: Annotated[
+        SecretKey | None,
+        typer.Option(
+            envvar="AGENTROLLOUT_SECRET_HMAC_KEY_FILE",
+            parser=_secret_key,
+            metavar="FILE",
+            help="A file of at least 32 random bytes, the same for all replicas: key for digests of referenced Secrets. "
+            "None: references to Secrets are off.",
+        ),
+    ] = None,
     log_format: Annotated[LogFormat, typer.Option(envvar="AGENTROLLOUT_LOG_FORMAT")] = LogFormat.JSON,
     log_level: Annotated[LogLevel, typer.Option(envvar="AGENTROLLOUT_LOG_LEVEL")] = LogLevel.INFO,
 ) -> None:
@@ -183,6 +203,7 @@ def operator(  # noqa: PLR0913, PLR0917  each is a flag of its own
         identity=identity or default_identity(http_address),
         allowed_url_hosts=Grants.parse(allowed_url_host or ()),
         allowed_hosts=Grants.parse(allowed_host or ()),
+        secret_key=secret_hmac_key_file,
     )
     try:
         asyncio.run(run_operator(settings))

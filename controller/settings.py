@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from controller.core.references import SecretKey
 from controller.reconcilers.grants import Grants
 
 FIELD_MANAGER = "agentrollout"
@@ -81,6 +82,7 @@ class OperatorSettings:
         identity: Name of this replica, unique among those that run at the same time.
         allowed_url_hosts: Hosts that ``code.url`` may name; none turns URL backends off.
         allowed_hosts: Hosts that rollouts may serve; none lets every namespace serve any.
+        secret_key: Key for digests of referenced Secrets; None turns references to Secrets off.
     """
 
     kubeconfig: str | None
@@ -95,6 +97,7 @@ class OperatorSettings:
     identity: str
     allowed_url_hosts: Grants
     allowed_hosts: Grants
+    secret_key: SecretKey | None
 
 
 _IDENTITY = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
@@ -116,3 +119,19 @@ def default_identity(http_address: Address) -> str:
     """
     host = re.sub(r"[^a-z0-9.-]+", "-", socket.gethostname().lower()).strip("-.")[:190]
     return f"{host or 'operator'}-{http_address.port}"
+
+
+def read_secret_key(path: Path) -> SecretKey:
+    """The key in a file, every byte of it.
+
+    Raises:
+        ValueError: It cannot be read or is too short; the message says which.
+    """
+    try:
+        return SecretKey(path.read_bytes())
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise ValueError(
+            f"{path} {error}: write some with `openssl rand -out {path} 32`, the same for all replicas"
+        ) from error

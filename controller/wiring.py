@@ -17,6 +17,7 @@ from controller.adapters.envoy.options import RouterOptions
 from controller.adapters.envoy.router import EnvoyRouter
 from controller.adapters.ports import MetricSource
 from controller.adapters.prometheus import PrometheusSource
+from controller.api.agent import SourceKind
 from controller.api.quantities import format_percent
 from controller.reconcilers.backends import Backends
 from controller.reconcilers.deletion import Deletion
@@ -31,7 +32,9 @@ from controller.reconcilers.observed import (
     hosts_of,
     observe_revision,
     observe_rollout,
+    references_of,
 )
+from controller.reconcilers.references import References
 from controller.reconcilers.roles import RoleReconciler
 from controller.reconcilers.rollouts import RolloutReconciler
 from controller.reconcilers.services import (
@@ -46,6 +49,7 @@ from controller.reconcilers.services import (
     referring,
     services_of,
 )
+from controller.reconcilers.sources import BY_SOURCE, CONFIG_MAPS, SECRETS, Sources, SourceWatch
 from controller.reconcilers.teller import Teller
 from controller.reconcilers.traffic import BY_HOST, BY_OWNER, TrafficPublisher
 from controller.reconcilers.unreadable import UnreadableTeller
@@ -60,6 +64,7 @@ from controller.runtime.metrics import RuntimeMetrics, process_metrics
 from controller.runtime.recorder import EVENTS, Recorder
 from controller.runtime.store import Store
 from controller.runtime.transport import KubernetesTransport
+from controller.runtime.watcher import Watcher
 from controller.runtime.workqueue import WorkQueue
 from controller.runtime.writes import WriteThrough
 from controller.settings import FIELD_MANAGER, Address, OperatorSettings
@@ -126,6 +131,7 @@ def build_manager(
     )
     publisher = TrafficPublisher(router, rollouts.store, revisions.store, settings.allowed_hosts)
     replicas = Replicas.of(settings, transport, router, publisher, clock, runtime_metrics)
+    sources, watches = _sources(settings, transport, rollouts.store, clock, runtime_metrics)
     metrics = RolloutMetrics(registry, clock)
     gatherer = Gatherer(
         revisions=revisions.store,
@@ -150,6 +156,7 @@ def build_manager(
         rollout_client=written,
         revision_client=WriteThrough(revision_client, revisions.store),
         gatherer=gatherer,
+        references=References(rollout_client, sources),
         publisher=publisher,
         catalogue=CATALOGUE,
         clock=clock,
@@ -171,6 +178,7 @@ def build_manager(
     replicas.elector.on_role(roles.role_changed)
     replicas.fleet.on_change(queue.add)
     publisher.on_change(queue.add)
+    sources.on_change(queue.add)
     router.on_change(lambda key: _acknowledged(key, publisher, metrics, router))
     router.on_change(queue.add)
     for behind in (endpoints, images):
@@ -185,6 +193,8 @@ def build_manager(
     manager.add_informer(services)
     manager.add_informer(slices)
     manager.add_runnable("xds", lambda: _serve_xds(router, settings.xds_address))
+    for watch in watches:
+        manager.add_runnable(watch.name, watch.run)
     replicas.join(manager)
     manager.add_runnable("events", recorder.run)
     manager.add_controller(
@@ -207,14 +217,14 @@ def _pods(transport: KubernetesTransport, namespace: str, label_selector: str) -
 def _informers(
     rollouts: ResourceClient, revisions: ResourceClient, clock: Clock, metrics: RuntimeMetrics
 ) -> tuple[Informer[ObservedRollout], Informer[ObservedRevision]]:
-    by_host_and_service = {BY_HOST: hosts_of, BY_SERVICE: services_of}
+    by_what_they_name = {BY_HOST: hosts_of, BY_SERVICE: services_of, BY_SOURCE: references_of}
     by_owner_and_artifact: dict[str, Callable[[ObservedRevision], Iterable[str]]] = {
         BY_OWNER: lambda observed: (observed.owner,),
         BY_ARTIFACT: lambda observed: (observed.revision.artifact_id,),
         BY_SERVICE: services_of,
     }
     return (
-        Informer(rollouts, observe_rollout, clock, indexers=by_host_and_service, metrics=metrics),
+        Informer(rollouts, observe_rollout, clock, indexers=by_what_they_name, metrics=metrics),
         Informer(revisions, observe_revision, clock, indexers=by_owner_and_artifact, metrics=metrics),
     )
 
@@ -232,6 +242,26 @@ def _service_informers(
         Informer(services, observe_service, clock, metrics=metrics),
         Informer(slices, observe_slice, clock, indexers=by_service, metrics=metrics),
     )
+
+
+def _sources(
+    settings: OperatorSettings,
+    transport: KubernetesTransport,
+    rollouts: Store[ObservedRollout],
+    clock: Clock,
+    metrics: RuntimeMetrics,
+) -> tuple[Sources, list[SourceWatch]]:
+    """What references lead to; Secrets are neither read nor followed without a key for their digests."""
+    clients = {
+        kind: ResourceClient(transport, resource, field_manager=FIELD_MANAGER, metadata_only=True)
+        for kind, resource in ((SourceKind.CONFIG_MAP, CONFIG_MAPS), (SourceKind.SECRET, SECRETS))
+        if kind is SourceKind.CONFIG_MAP or settings.secret_key
+    }
+    sources = Sources(clients, rollouts, settings.secret_key)
+    return sources, [
+        SourceWatch(kind, Watcher(client, clock, metrics=metrics), sources, rollouts)
+        for kind, client in clients.items()
+    ]
 
 
 def _web(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from enum import StrEnum
+from typing import Annotated, Any, Self
 
-from pydantic import ConfigDict, Field, WithJsonSchema
+from pydantic import ConfigDict, Field, WithJsonSchema, model_validator
 
 from controller.api.model import Model
 from controller.api.quantities import rule
@@ -116,7 +117,105 @@ class LanguageModel(Model):
     )
 
 
-class Agent(Model):
+class SourceKind(StrEnum):
+    """What a prompt can be read from."""
+
+    CONFIG_MAP = "ConfigMap"
+    """Its text becomes part of the artifact."""
+    SECRET = "Secret"  # noqa: S105  the name of a kind
+    """A digest of its content becomes part of the artifact, the content never."""
+
+
+_OBJECT_NAME = "^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"
+_OBJECT_KEY = "^[-._a-zA-Z0-9]+$"
+
+
+def _checked(pattern: str, words: str) -> WithJsonSchema:
+    rules = [rule(f"self.matches('{pattern}')", words)]
+    return WithJsonSchema({"type": "string", "maxLength": 253, "x-kubernetes-validations": rules})
+
+
+class KeyRef(Model):
+    """A key of an object in the AgentRollout's own namespace."""
+
+    name: Annotated[
+        str,
+        Field(max_length=253, pattern=_OBJECT_NAME),
+        _checked(_OBJECT_NAME, "must be the name of an object, without namespace"),
+    ] = Field(description="Name of the object.")
+    key: Annotated[
+        str,
+        Field(max_length=253, pattern=_OBJECT_KEY),
+        _checked(_OBJECT_KEY, "must be a key: letters, digits, -, _ and ."),
+    ] = Field(description="Key within its data.")
+
+
+class PromptSource(Model):
+    """Where a prompt is read, once, when the version is made. Exactly one of the fields is set."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                rule(
+                    "has(self.configMapKeyRef) != has(self.secretKeyRef)",
+                    "exactly one of configMapKeyRef and secretKeyRef must be set",
+                )
+            ]
+        }
+    )
+
+    config_map_key_ref: KeyRef | None = Field(
+        default=None, description="A key of a ConfigMap; its text becomes part of the version."
+    )
+    secret_key_ref: KeyRef | None = Field(
+        default=None,
+        description="A key of a Secret; the reference and an HMAC digest of the content become part of the version, "
+        "the content never. Needs an operator with --secret-hmac-key-file.",
+    )
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        if (self.config_map_key_ref is None) == (self.secret_key_ref is None):
+            raise ValueError("exactly one of configMapKeyRef and secretKeyRef must be set")
+        return self
+
+    @property
+    def kind(self) -> SourceKind:
+        """What the prompt is read from."""
+        return SourceKind.CONFIG_MAP if self.config_map_key_ref else SourceKind.SECRET
+
+    @property
+    def ref(self) -> KeyRef:
+        """The object and its key."""
+        found = self.config_map_key_ref or self.secret_key_ref
+        assert found is not None  # noqa: S101  validated above
+        return found
+
+    @property
+    def field(self) -> str:
+        """The field that is set, as people write it."""
+        return "configMapKeyRef" if self.config_map_key_ref else "secretKeyRef"
+
+
+class FrozenSecret(Model):
+    """A prompt that only the agent itself may read."""
+
+    secret_key_ref: KeyRef = Field(description="Where the agent finds it.")
+    digest: Annotated[str, Field(max_length=128)] = Field(
+        description="HMAC-SHA256 of the content, under the operator's key, when the version was made."
+    )
+
+
+MAX_PROMPTS = 32
+MAX_PROMPT_BYTES = 131_072
+"""Of all prompts of one version together."""
+
+_NAMES = rule(
+    "self.all(k, k.size() > 0 && k.size() <= 128)", "names of prompts must have 1 to 128 characters"
+)
+
+
+class AgentParts(Model):
     """Code, prompts, model settings and dependencies of one version."""
 
     code: Code = Field(
@@ -124,17 +223,14 @@ class Agent(Model):
     )
     prompts: dict[str, PromptText] = Field(
         default_factory=dict,
-        max_length=32,
+        max_length=MAX_PROMPTS,
         description="Prompt texts by name; together at most 128 KiB.",
         json_schema_extra={
             "x-kubernetes-validations": [
+                _NAMES,
                 rule(
-                    "self.all(k, k.size() > 0 && k.size() <= 128)",
-                    "names of prompts must have 1 to 128 characters",
-                ),
-                rule(
-                    "self.map(k, bytes(self[k]).size()).sum() <= 131072",
-                    "prompts together must not exceed 131072 bytes (128 KiB)",
+                    f"self.map(k, bytes(self[k]).size()).sum() <= {MAX_PROMPT_BYTES}",
+                    f"prompts together must not exceed {MAX_PROMPT_BYTES} bytes (128 KiB)",
                 ),
             ]
         },
@@ -152,4 +248,42 @@ class Agent(Model):
                 )
             ]
         },
+    )
+
+
+class Agent(AgentParts):
+    """The agent as people write it, with prompts that may lie in other objects."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                rule(
+                    "!has(self.prompts) || !has(self.promptsFrom) || self.prompts.all(k, !(k in self.promptsFrom))",
+                    "a prompt stands in prompts or in promptsFrom, not in both: remove it from one of them",
+                    fieldPath=".promptsFrom",
+                ),
+                rule(
+                    "!has(self.prompts) || !has(self.promptsFrom) || "
+                    f"self.prompts.size() + self.promptsFrom.size() <= {MAX_PROMPTS}",
+                    f"prompts and promptsFrom together must not have more than {MAX_PROMPTS} names",
+                    fieldPath=".promptsFrom",
+                ),
+            ]
+        }
+    )
+
+    prompts_from: dict[str, PromptSource] = Field(
+        default_factory=dict,
+        max_length=MAX_PROMPTS,
+        description="Prompts by name that are read from ConfigMaps and Secrets of the same namespace when the version "
+        "is made, and frozen with it. A later change over there is reported as Drifted, never delivered.",
+        json_schema_extra={"x-kubernetes-validations": [_NAMES]},
+    )
+
+
+class FrozenAgent(AgentParts):
+    """The agent as it was when it became a version: nothing in it can change from outside."""
+
+    prompts_from: dict[str, FrozenSecret] = Field(
+        default_factory=dict, max_length=MAX_PROMPTS, description="Prompts by name that lie in Secrets."
     )

@@ -17,7 +17,7 @@ class ConditionType(StrEnum):
     HEALTHY = "Healthy"
     """The latest artifact is stable and serving."""
     DRIFTED = "Drifted"
-    """Something in production is no longer what the version was made of."""
+    """Something outside of the spec is no longer what a version was made of."""
 
 
 class Reason(StrEnum):
@@ -35,6 +35,8 @@ class Reason(StrEnum):
     """Accepted=False, Progressing=False: the backend was deployed for the stable artifact or the candidate."""
     REF_NOT_FOUND = "RefNotFound"
     """Accepted=False, Progressing=False: something that the spec refers to is not there; the message names the field."""
+    SECRETS_NOT_ALLOWED = "SecretsNotAllowed"
+    """Accepted=False, Progressing=False: the spec refers to a Secret, and the operator was started without --secret-hmac-key-file."""
     BACKEND_NOT_ALLOWED = "BackendNotAllowed"
     """Accepted=False, Progressing=False: the operator's allow-list does not have the host of code.url."""
 
@@ -83,8 +85,14 @@ class Reason(StrEnum):
 
     IMAGE_CHANGED = "ImageChanged"
     """Drifted=True, lastRollback: pods behind the Service run an image that was not there when the version was frozen."""
+    REFERENCE_CHANGED = "ReferenceChanged"
+    """Drifted=True, lastRollback: a referenced ConfigMap or Secret has other content than the version that was made of it."""
+    REFERENCE_GONE = "ReferenceGone"
+    """Drifted=True: a referenced object or key, of which a version was made, is not there any more."""
+    REFERENCE_UNREADABLE = "ReferenceUnreadable"
+    """Accepted=False, Progressing=False, Drifted=Unknown: a referenced object cannot be read or compared; the message says why."""
     UNCHANGED = "Unchanged"
-    """Drifted=False: everything is what the version was made of."""
+    """Drifted=False: everything is what the versions were made of."""
 
     ANALYSIS_FAILED = "AnalysisFailed"
     """lastRollback: a metric showed that the candidate is worse than stable."""

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field, WithJsonSchema
 
-from controller.api.agent import Agent
+from controller.api.agent import FrozenAgent
 from controller.api.model import Model, ObjectMeta
 from controller.api.quantities import rule
 
@@ -43,7 +43,9 @@ class RevisionSpec(Model):
 
     rollout: Annotated[str, Field(max_length=52)] = Field(description="Name of the AgentRollout.")
     artifact_id: ArtifactID = Field(description="sha256 of the agent's canonical JSON (RFC 8785).")
-    agent: Agent = Field(description="The agent as it was when it became a version.")
+    agent: FrozenAgent = Field(
+        description="The agent as it was when it became a version; texts of ConfigMaps are in its prompts."
+    )
 
 
 class AgentRevision(Model):

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from controller.api.agent import PromptSource
 from controller.api.delivery import Analysis, Stage
 from controller.api.model import Model
 from controller.api.quantities import Elapsed, Share, Time
@@ -137,6 +138,25 @@ class RollbackRecord(Model):
     stage: str = Field(default="", description="The stage in which it happened.")
 
 
+class FrozenReference(PromptSource):
+    """One reference and what it led to."""
+
+    prompt: str = Field(description="Name of the prompt.")
+    digest: str = Field(
+        description="Of the content: sha256 of a ConfigMap's text, HMAC-SHA256 of a Secret's."
+    )
+
+
+class ResolvedReferences(Model):
+    """What the references of one version led to, so that they are read once."""
+
+    spec_hash: str = Field(description="sha256 of spec.agent as written, with references as references.")
+    artifact_id: str = Field(description="The artifact that came of it.")
+    references: list[FrozenReference] = Field(
+        default_factory=list, max_length=32, description="Each reference with a digest of what it led to."
+    )
+
+
 class RolloutStatus(Model):
     """Status of an AgentRollout."""
 
@@ -172,10 +192,16 @@ class RolloutStatus(Model):
         default_factory=list,
         description="Artifact IDs that were taken back and are not tried again, newest last.",
     )
+    resolved: list[ResolvedReferences] = Field(
+        default_factory=list,
+        max_length=3,
+        description="What spec.agent.promptsFrom led to, for the wanted version, stable and the candidate.",
+    )
     conditions: list[Condition] = Field(
         default_factory=list,
         max_length=8,
-        description="Accepted, Programmed, Progressing, Healthy and Drifted, each with its reason and a message.",
+        description="Accepted, Programmed, Progressing, Healthy and, with something to compare, Drifted; each with its "
+        "reason and a message.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
 

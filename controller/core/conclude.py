@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from controller.api.reasons import ConditionType, Reason, State, Verdict
-from controller.api.status import Condition, RolloutStatus
+from controller.api.status import Condition, ResolvedReferences, RolloutStatus
 from controller.core.images import drift_of, is_compared
 from controller.core.outcome import Outcome, Report, View
+from controller.core.references import records_in_force
 from controller.core.rules.reject import problem_of
+from controller.core.snapshot import Drift
 from controller.core.stages import table_of
 from controller.core.traffic import WHOLE_PPM
+
+NAMED_DRIFTS = 5
+"""So many causes are told one by one."""
 
 
 def conclude(view: View, outcome: Outcome) -> RolloutStatus:
@@ -19,12 +24,13 @@ def conclude(view: View, outcome: Outcome) -> RolloutStatus:
         if problem
         else Report("True", Reason.ACCEPTED, "the spec is valid")
     )
+    resolved = records_in_force(outcome.status, view.wanted, view.snapshot.resolved)
     wanted: dict[ConditionType, Report | None] = {
         ConditionType.ACCEPTED: accepted,
         ConditionType.PROGRAMMED: _programmed(view, outcome.status),
         ConditionType.PROGRESSING: outcome.progressing,
         ConditionType.HEALTHY: outcome.healthy,
-        ConditionType.DRIFTED: _drifted(view),
+        ConditionType.DRIFTED: _drifted(view, resolved),
     }
     conditions = [
         _condition(view, kind, report) if report else view.status.condition(kind)
@@ -34,6 +40,7 @@ def conclude(view: View, outcome: Outcome) -> RolloutStatus:
     return outcome.status.model_copy(
         update={
             "observed_generation": view.snapshot.rollout.metadata.generation,
+            "resolved": resolved,
             "conditions": [condition for condition in conditions if condition],
             "programmed": served.weight_ppm if served else None,
             "state": _state(view, outcome.status, rejected=problem is not None),
@@ -73,15 +80,32 @@ def _programmed(view: View, status: RolloutStatus) -> Report:
     )
 
 
-def _drifted(view: View) -> Report | None:
-    """An alert about stable; a candidate that drifts is taken back. None, while not known, leaves it as it is."""
+def _drifted(view: View, resolved: list[ResolvedReferences]) -> Report | None:
+    """Every cause in one condition. None, while something is not known, leaves it as it is.
+
+    An alert: what it means for a candidate is said by `rollback`.
+    """
     stable, endpoints = view.status.stable, view.snapshot.stable_endpoints
-    if not is_compared(stable, endpoints):
+    images = drift_of(stable, endpoints)
+    if resolved and view.snapshot.drift is None:
         return None
-    drift = drift_of(stable, endpoints)
-    if drift is None:
-        return Report("False", Reason.UNCHANGED, "stable runs the images that it was made of")
-    return Report("True", drift.reason, drift.message)
+    causes = [*([images] if images else []), *(view.snapshot.drift or ())]
+    if causes:
+        return _causes(causes)
+    known = is_compared(stable, endpoints)
+    if endpoints is not None and not known:
+        return None
+    if known or resolved or view.status.condition(ConditionType.DRIFTED):
+        return Report("False", Reason.UNCHANGED, "everything is what the versions were made of")
+    return None  # with nothing to compare there is nothing to say
+
+
+def _causes(causes: list[Drift]) -> Report:
+    certain = [each for each in causes if each.reason is not Reason.REFERENCE_UNREADABLE]
+    told = [each.message for each in (certain or causes)[:NAMED_DRIFTS]]
+    if more := len(certain or causes) - len(told):
+        told.append(f"and {more} more")
+    return Report("True" if certain else "Unknown", (certain or causes)[0].reason, "; ".join(told))
 
 
 def _state(view: View, status: RolloutStatus, *, rejected: bool) -> State:

@@ -8,6 +8,7 @@ from datetime import datetime
 from controller.api.delivery import Analysis, Stage
 from controller.api.reasons import Reason
 from controller.api.rollout import AgentRollout
+from controller.api.status import ResolvedReferences
 from controller.core.counts import Series
 from controller.core.traffic import Backend, Programmed
 
@@ -22,10 +23,17 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """Something outside of the spec that is no longer, or not certainly, as it was when a version was made of it."""
+    """Something outside of the spec that is no longer, or not certainly, as it was when a version was made of it.
+
+    Attributes:
+        reason: In a word.
+        message: In a sentence.
+        artifact_id: The artifact that it was part of, where several are looked at together.
+    """
 
     reason: Reason
     message: str
+    artifact_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +126,8 @@ class Snapshot:
         latch: A cut that status does not show yet.
         stable_endpoints: What stands behind stable; None if that is no Service.
         candidate_endpoints: What stands behind the candidate; None if that is no Service.
+        resolved: What the wanted artifact's references led to; None if it has none or they were not resolved.
+        drift: What references no longer lead to; None if nobody looked.
     """
 
     rollout: AgentRollout
@@ -130,6 +140,8 @@ class Snapshot:
     latch: Latch | None = None
     stable_endpoints: Endpoints | None = None
     candidate_endpoints: Endpoints | None = None
+    resolved: ResolvedReferences | None = None
+    drift: tuple[Drift, ...] | None = None
 
     @property
     def stages(self) -> list[Stage]:

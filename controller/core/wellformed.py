@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from controller.api.agent import Code
+from controller.api.agent import MAX_PROMPTS, Agent, Code
 from controller.api.delivery import Analysis, Stage
 from controller.api.rollout import RolloutSpec
 from controller.core.traffic import WHOLE_PPM
@@ -20,6 +20,7 @@ def broken_rule(spec: RolloutSpec) -> str:
     each = (_stage(f"spec.stages[{number}]", stage) for number, stage in enumerate(spec.stages))
     return (
         _code(spec.agent.code)
+        or _prompts(spec.agent)
         or next(filter(None, each), "")
         or _stages(spec.stages)
         or _analysis(spec.analysis)
@@ -31,6 +32,17 @@ def _code(code: Code) -> str:
         return "spec.agent.code: exactly one of url, service and image must be set"
     if code.image is not None:
         return "spec.agent.code.image: image is not supported by this version: deploy it and use service"
+    return ""
+
+
+def _prompts(agent: Agent) -> str:
+    if agent.prompts.keys() & agent.prompts_from.keys():
+        return (
+            "spec.agent.promptsFrom: a prompt stands in prompts or in promptsFrom, not in both: "
+            "remove it from one of them"
+        )
+    if len(agent.prompts) + len(agent.prompts_from) > MAX_PROMPTS:
+        return f"spec.agent.promptsFrom: prompts and promptsFrom together must not have more than {MAX_PROMPTS} names"
     return ""
 
 

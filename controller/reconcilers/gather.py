@@ -11,6 +11,7 @@ import structlog
 from controller.adapters.ports import MetricSource, MetricSourceError, Question
 from controller.api.reasons import Reason
 from controller.api.status import Evidence, VersionRef
+from controller.core.references import UNRESOLVED
 from controller.core.snapshot import Endpoints, Problem, Revision, Samples, Snapshot
 from controller.core.stages import Arm, comparisons, evaluation_due
 from controller.core.tally import Catalogue
@@ -65,6 +66,7 @@ class Gatherer:
             latch=self._fleet.latched(key),
             stable_endpoints=self._endpoints(status.stable, revisions),
             candidate_endpoints=self._endpoints(status.candidate, revisions),
+            resolved=observed.resolved,
         )
 
     async def with_evidence(self, snapshot: Snapshot, now: datetime) -> Snapshot:
@@ -80,8 +82,12 @@ class Gatherer:
         if observed.problem:
             return observed.problem
         namespace = observed.rollout.metadata.namespace
-        refused = host_problem(observed.rollout.spec.traffic.envoy.hosts, namespace, self._publisher.claims)
-        return refused or self._conflict(observed) or self._backends.problem(observed.backend, namespace)
+        return (
+            host_problem(observed.rollout.spec.traffic.envoy.hosts, namespace, self._publisher.claims)
+            or self._conflict(observed)
+            or self._backends.problem(observed.backend, namespace)
+            or (UNRESOLVED if observed.spec_hash and not observed.artifact_id else None)
+        )
 
     def _endpoints(self, version: VersionRef | None, revisions: Iterable[Revision]) -> Endpoints | None:
         """What stands behind a version that the status names."""

@@ -14,13 +14,14 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from controller.api import GROUP, VERSION
-from controller.api.agent import Agent, Code
+from controller.api.agent import Agent, AgentParts, Code, PromptSource
 from controller.api.delivery import Analysis, Stage, default_stages
 from controller.api.model import ObjectMeta
 from controller.api.reasons import Reason
 from controller.api.revision import AgentRevision
 from controller.api.rollout import AgentRollout, EnvoyTraffic, RolloutSpec, Traffic
-from controller.core.artifact import artifact_id, revision_name
+from controller.api.status import ResolvedReferences
+from controller.core.artifact import artifact_id, revision_name, spec_hash
 from controller.core.snapshot import Problem, Revision
 from controller.core.traffic import Backend, ServicePort
 from controller.core.wellformed import broken_rule
@@ -31,7 +32,7 @@ ROLLOUTS = Resource(GROUP, VERSION, "agentrollouts", "AgentRollout")
 REVISIONS = Resource(GROUP, VERSION, "agentrevisions", "AgentRevision")
 
 _DECISIVE = frozenset(
-    {"stable", "candidate", "stage", "stalled", "weight", "frozen", "evidence", "rolledBack"}
+    {"stable", "candidate", "stage", "stalled", "weight", "frozen", "evidence", "rolledBack", "resolved"}
 )
 """The fields of status that are state; all others are reports."""
 
@@ -44,15 +45,23 @@ class ObservedRollout:
 
     Attributes:
         rollout: Spec and status; the texts of the prompts are left out.
-        artifact_id: The artifact that the spec wants; empty if it cannot be hashed.
+        artifact_id: The artifact that the spec wants; empty if it cannot be hashed, or if its references were not
+            resolved yet.
         backend: Where it is served; None if that cannot be read from the spec.
         problem: What keeps the spec from being accepted, as far as the object alone tells.
+        spec_hash: Of a spec with references: what they led to is remembered under it.
     """
 
     rollout: AgentRollout
     artifact_id: str
     backend: Backend | None
     problem: Problem | None
+    spec_hash: str = ""
+
+    @property
+    def resolved(self) -> ResolvedReferences | None:
+        """What the references of the spec led to, if it was remembered."""
+        return next((r for r in self.rollout.status.resolved if r.spec_hash == self.spec_hash), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +95,12 @@ def observe_rollout(raw: dict[str, Any]) -> ObservedRollout:
         update={"spec": rollout.spec.model_copy(update={"agent": agent.model_copy(update={"prompts": {}})})}
     )
     try:
-        artifact = artifact_id(agent)
+        written = spec_hash(agent) if agent.prompts_from else ""
+        known = next((r.artifact_id for r in rollout.status.resolved if r.spec_hash == written), "")
+        artifact = known if written else artifact_id(agent)
         backend = _backend(agent, rollout.metadata.namespace, rollout.metadata.name, artifact)
         problem = Problem(Reason.INVALID, broken) if broken else None
-        return ObservedRollout(slim, artifact, backend, problem)
+        return ObservedRollout(slim, artifact, backend, problem, spec_hash=written)
     except ValueError as error:
         return ObservedRollout(slim, "", None, Problem(Reason.INVALID, broken or str(error)))
 
@@ -184,7 +195,7 @@ def _analysis(text: str) -> Analysis:
     return Analysis() if text == "null" else Analysis.model_validate_json(text)
 
 
-def _backend(agent: Agent, namespace: str, rollout: str, artifact: str) -> Backend:
+def _backend(agent: AgentParts, namespace: str, rollout: str, artifact: str) -> Backend:
     revision, service = revision_name(rollout, artifact), agent.code.service
     if service is not None:
         behind = ServicePort(f"{namespace}/{service.name}", service.port)
@@ -202,3 +213,16 @@ def _backend(agent: Agent, namespace: str, rollout: str, artifact: str) -> Backe
 def hosts_of(observed: ObservedRollout) -> Iterable[str]:
     """Index function: the hosts that a rollout claims."""
     return observed.rollout.spec.traffic.envoy.hosts
+
+
+def references_of(observed: ObservedRollout) -> Iterable[str]:
+    """Index function: the ConfigMaps and Secrets, as ``kind/namespace/name``, that versions of a rollout refer to."""
+    rollout = observed.rollout
+    wanted = rollout.spec.agent.prompts_from.values()
+    frozen = (ref for record in rollout.status.resolved for ref in record.references)
+    return {source_key(rollout.metadata.namespace, source) for source in (*wanted, *frozen)}
+
+
+def source_key(namespace: str, source: PromptSource) -> str:
+    """``kind/namespace/name`` of what a prompt is read from."""
+    return f"{source.kind}/{namespace}/{source.ref.name}"

@@ -10,16 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import structlog
 from structlog.contextvars import bound_contextvars
 
-from controller.api.agent import Agent
+from controller.api.agent import Agent, AgentParts, FrozenAgent
 from controller.api.quantities import format_percent
 from controller.api.reasons import ConditionType
 from controller.api.rollout import AgentRollout
-from controller.core.artifact import artifact_id, revision_name
+from controller.core.artifact import artifact_id, content, revision_name
 from controller.core.plan import Plan, plan
 from controller.core.saving import is_news, is_old
 from controller.core.snapshot import Latch, Snapshot
@@ -28,6 +28,7 @@ from controller.reconcilers.deletion import Deletion
 from controller.reconcilers.gather import Gatherer
 from controller.reconcilers.metrics import RolloutMetrics
 from controller.reconcilers.observed import ROLLOUTS, ObservedRevision, ObservedRollout
+from controller.reconcilers.references import References, Referred
 from controller.reconcilers.teller import Teller
 from controller.reconcilers.traffic import TrafficPublisher
 from controller.reconcilers.unreadable import UnreadableTeller
@@ -51,6 +52,7 @@ class RolloutReconciler:
         rollout_client: Writes status, and `rollouts` sees it at once.
         revision_client: Creates and deletes revisions, and `revisions` sees it at once.
         gatherer: Makes snapshots.
+        references: Brings into them what references lead to.
         publisher: Turns status and latches into traffic.
         catalogue: Which series of the router say what.
         clock: Source of ``now``.
@@ -65,6 +67,7 @@ class RolloutReconciler:
     rollout_client: WriteThrough[ObservedRollout]
     revision_client: WriteThrough[ObservedRevision]
     gatherer: Gatherer
+    references: References
     publisher: TrafficPublisher
     catalogue: Catalogue
     clock: Clock
@@ -98,17 +101,20 @@ class RolloutReconciler:
             # The instant of the question, not of the answer: a slow source must not stretch the interval.
             now, began = self.clock.now(), self.clock.monotonic()
             snapshot, decided = await self._decide(self._unsaved.latest(observed), now)
-            gathered = self.clock.monotonic()
             try:
-                await self._apply(observed, snapshot, decided, gathered, doubt)
+                referred = Referred(snapshot)
+                if not decided.cut and doubt is None:
+                    referred, decided = await self._refer(observed, snapshot, decided, now)
+                await self._apply(observed, referred, decided, self.clock.monotonic(), doubt)
             except ApiError as error:
                 self._keep_watching(snapshot, error)
                 raise
         self._failing_since.pop(key, None)
-        if decided.requeue_after is None:
+        wait = _earliest(decided.requeue_after, referred.retry_after)
+        if wait is None:
             return Result()
         took = self.clock.monotonic() - began
-        return Result(max(decided.requeue_after.total_seconds() - took, 0.0))
+        return Result(max(wait - took, 0.0))
 
     def drop_unsaved(self) -> None:
         """Another replica decides now, from what is stored; so will this one if it comes to lead again."""
@@ -138,6 +144,15 @@ class RolloutReconciler:
         informed = await self.gatherer.with_evidence(snapshot, now)
         return informed, decided if informed is snapshot else plan(informed, self.catalogue, now)
 
+    async def _refer(
+        self, observed: ObservedRollout, snapshot: Snapshot, decided: Plan, now: datetime
+    ) -> tuple[Referred, Plan]:
+        """The snapshot with what references lead to, and the plan that is made on it; no cut waits for this."""
+        referred = await self.references.refer(observed, snapshot, creating=decided.create_revision)
+        if referred.snapshot is snapshot:
+            return referred, decided
+        return referred, plan(referred.snapshot, self.catalogue, now)
+
     def _keep_watching(self, snapshot: Snapshot, error: ApiError) -> None:
         """Look at a candidate every interval, however long the API server stays away.
 
@@ -161,11 +176,12 @@ class RolloutReconciler:
     async def _apply(
         self,
         observed: ObservedRollout,
-        snapshot: Snapshot,
+        referred: Referred,
         decided: Plan,
         gathered: float,
         doubt: ApiError | None,
     ) -> None:
+        snapshot = referred.snapshot
         key = snapshot.rollout.metadata.key
         if decided.cut:
             self._cut(snapshot, decided, gathered)
@@ -178,7 +194,7 @@ class RolloutReconciler:
         if await self.deletion.hold(observed):
             return  # the object has changed, and comes back
         if decided.create_revision:
-            await self._create_revision(snapshot)
+            await self._create_revision(snapshot, referred.agent)
         await self._save(observed, snapshot, decided)
         self.teller.stored(snapshot, decided)
         for name in decided.delete_revisions:
@@ -206,17 +222,12 @@ class RolloutReconciler:
             seconds_since_evidence=self.clock.monotonic() - gathered,
         )
 
-    async def _create_revision(self, snapshot: Snapshot) -> None:
-        """Freeze the wanted artifact under its name.
-
-        The store keeps no prompts, so the spec is read again; if it has changed since, this plan is no longer wanted.
-        """
-        metadata = snapshot.rollout.metadata
-        raw = await self.rollout_client.get(metadata.key)
-        agent = Agent.model_validate(raw["spec"]["agent"])
-        artifact = artifact_id(agent)
-        if artifact != snapshot.artifact_id:
-            raise Conflict(f"spec.agent of {metadata.key} has changed since it was decided on")
+    async def _create_revision(self, snapshot: Snapshot, agent: FrozenAgent | None) -> None:
+        """Freeze the wanted artifact under its name; ``agent`` is it, if it was read just now."""
+        if agent is None and snapshot.resolved is not None:
+            return  # it is there, or what it was made of is lost
+        metadata, artifact = snapshot.rollout.metadata, snapshot.artifact_id
+        wanted = agent or await self._wanted_agent(snapshot)
         await self.revision_client.apply(
             {
                 "metadata": {
@@ -227,11 +238,22 @@ class RolloutReconciler:
                 "spec": {
                     "rollout": metadata.name,
                     "artifactID": artifact,
-                    "agent": agent.model_dump(mode="json", by_alias=True, exclude_none=True),
+                    "agent": content(wanted),
                 },
             },
             owner=metadata.key,
         )
+
+    async def _wanted_agent(self, snapshot: Snapshot) -> AgentParts:
+        """The wanted agent, which refers to nothing.
+
+        The store keeps no prompts, so the spec is read again; if it has changed since, this plan is no longer wanted.
+        """
+        key = snapshot.rollout.metadata.key
+        agent = Agent.model_validate((await self.rollout_client.get(key))["spec"]["agent"])
+        if agent.prompts_from or artifact_id(agent) != snapshot.artifact_id:
+            raise Conflict(f"spec.agent of {key} has changed since it was decided on")
+        return agent
 
     async def _save(self, observed: ObservedRollout, snapshot: Snapshot, decided: Plan) -> None:
         """Store the status, or go on without if it differs from the stored one in nothing but young evidence."""
@@ -278,6 +300,11 @@ class RolloutReconciler:
         except NotFound:
             return
         _log.info("revision_deleted", revision=key)
+
+
+def _earliest(requeue_after: timedelta | None, retry_after: float | None) -> float | None:
+    waits = [requeue_after.total_seconds()] if requeue_after is not None else []
+    return min([*waits, *([retry_after] if retry_after is not None else [])], default=None)
 
 
 def _owner(name: str, uid: str) -> Mapping[str, object]:

@@ -51,6 +51,8 @@ def transition(before: RolloutStatus, decided: Plan) -> Transition | None:
         told.status == "False" and told.reason not in _PLANNED_ENDS
     )
     action = _ACTIONS.get(decided.rule, decided.rule.capitalize())
+    if told.type is ConditionType.DRIFTED:
+        bad, action = told.status != "False", "Compare"
     return Transition(told.reason, told.message, action, bad=bad)
 
 
@@ -63,7 +65,14 @@ def _told(before: RolloutStatus, after: RolloutStatus) -> Condition | None:
         return after.condition(ConditionType.PROGRESSING)
     if progressing is not None and progressing.reason not in _QUIET:
         return healthy if healthy is not None and healthy.message == progressing.message else progressing
-    return healthy or _recovered(before, after)
+    return healthy or _recovered(before, after) or _drifted(before, after)
+
+
+def _drifted(before: RolloutStatus, after: RolloutStatus) -> Condition | None:
+    """Something outside has changed, or is as it was again."""
+    first = before.condition(ConditionType.DRIFTED) is None
+    now = _changed(before, after, ConditionType.DRIFTED)
+    return None if now is not None and first and now.status == "False" else now
 
 
 def _recovered(before: RolloutStatus, after: RolloutStatus) -> Condition | None:

@@ -15,6 +15,10 @@ from controller.runtime.transport import Transport
 
 _STREAM_GRACE_SECONDS = 15.0
 
+_JSON = "application/json"
+_METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+_METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+
 
 @dataclass(frozen=True, slots=True)
 class Page:
@@ -75,6 +79,7 @@ class ResourceClient:
         timeout: Deadline of one request but a watch, seconds.
         namespace: Limits lists and watches to one namespace.
         label_selector: Limits lists and watches to objects with these labels, such as ``app=shop``.
+        metadata_only: Have lists and watches give nothing but the metadata of each object.
     """
 
     def __init__(
@@ -86,6 +91,7 @@ class ResourceClient:
         timeout: float = 10.0,
         namespace: str = "",
         label_selector: str = "",
+        metadata_only: bool = False,
     ) -> None:
         self.resource = resource
         self._transport = transport
@@ -93,6 +99,8 @@ class ResourceClient:
         self._timeout = timeout
         self._collection = resource.path(namespace)
         self._selection = {"labelSelector": label_selector} if label_selector else {}
+        self._list_type = _METADATA_LIST if metadata_only else _JSON
+        self._watch_type = _METADATA if metadata_only else _JSON
 
     async def get(self, key: str) -> RawObject:
         """The object as the server has it now.
@@ -116,7 +124,11 @@ class ResourceClient:
             key: value for key, value in (("limit", str(limit or "")), ("continue", continue_token)) if value
         }
         answer = await self._transport.request(
-            "GET", self._collection, query=self._selection | query, timeout=self._timeout
+            "GET",
+            self._collection,
+            query=self._selection | query,
+            accept=self._list_type,
+            timeout=self._timeout,
         )
         metadata = answer.get("metadata") or {}
         # The server leaves kind and apiVersion out of the items of built-in lists.
@@ -160,7 +172,9 @@ class ResourceClient:
         if send_initial_events:
             query |= {"sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan"}
         path = self._collection
-        lines = self._transport.stream(path, query=query, timeout=server_timeout + _STREAM_GRACE_SECONDS)
+        lines = self._transport.stream(
+            path, query=query, accept=self._watch_type, timeout=server_timeout + _STREAM_GRACE_SECONDS
+        )
         async with aclosing(lines):
             while True:
                 try:

@@ -47,6 +47,7 @@ class Transport(Protocol):
         query: Query | None = None,
         body: RawObject | None = None,
         content_type: str = "application/json",
+        accept: str = "application/json",
         timeout: float,
     ) -> RawObject:
         """The decoded answer of one request.
@@ -55,7 +56,9 @@ class Transport(Protocol):
             ApiError: The typed refusal, or Unavailable after ``timeout`` seconds or on a broken connection.
         """
 
-    def stream(self, path: str, *, query: Query, timeout: float) -> AsyncGenerator[bytes, None]:
+    def stream(
+        self, path: str, *, query: Query, accept: str = "application/json", timeout: float
+    ) -> AsyncGenerator[bytes, None]:
         """The lines of an endless GET, for at most ``timeout`` seconds.
 
         Raises:
@@ -110,21 +113,28 @@ class KubernetesTransport:
         query: Query | None = None,
         body: RawObject | None = None,
         content_type: str = "application/json",
+        accept: str = "application/json",
         timeout: float,
     ) -> RawObject:
         """See `Transport.request`."""
         asked = f"{method} {path}"
         deadline = aiohttp.ClientTimeout(total=timeout, sock_connect=_CONNECT_SECONDS)
         with _network_errors(asked):
-            async with self._response(method, path, query or {}, body, content_type, deadline) as response:
+            async with self._response(
+                method, path, query or {}, body, (content_type, accept), deadline
+            ) as response:
                 return _decode(await response.read(), asked)
 
-    async def stream(self, path: str, *, query: Query, timeout: float) -> AsyncGenerator[bytes, None]:
+    async def stream(
+        self, path: str, *, query: Query, accept: str = "application/json", timeout: float
+    ) -> AsyncGenerator[bytes, None]:
         """See `Transport.stream`."""
         deadline = aiohttp.ClientTimeout(total=timeout, sock_connect=_CONNECT_SECONDS)
         splitter = LineSplitter()
         with _network_errors(f"GET {path}"):
-            async with self._response("GET", path, query, None, "application/json", deadline) as response:
+            async with self._response(
+                "GET", path, query, None, ("application/json", accept), deadline
+            ) as response:
                 async for chunk in response.content.iter_any():
                     for line in splitter.feed(chunk):
                         yield line
@@ -136,15 +146,15 @@ class KubernetesTransport:
         path: str,
         query: Query,
         body: RawObject | None,
-        content_type: str,
+        types: tuple[str, str],
         timeout: aiohttp.ClientTimeout,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """A successful response, closed afterwards; after a 401 the credentials are read anew, once."""
-        response = await self._send(method, path, query, body, content_type, timeout)
+        response = await self._send(method, path, query, body, types, timeout)
         if response.status == 401:
             response.close()
             await self._renew_credentials()
-            response = await self._send(method, path, query, body, content_type, timeout)
+            response = await self._send(method, path, query, body, types, timeout)
         try:
             if response.status >= 400:
                 raise await _refusal(response, f"{method} {path}")
@@ -159,14 +169,14 @@ class KubernetesTransport:
         path: str,
         query: Query,
         body: RawObject | None,
-        content_type: str,
+        types: tuple[str, str],
         timeout: aiohttp.ClientTimeout,
     ) -> aiohttp.ClientResponse:
         request = await self._client.param_serialize(
             method,
             path,
             query_params=list(query.items()),
-            header_params={"Accept": "application/json", "Content-Type": content_type},
+            header_params={"Content-Type": types[0], "Accept": types[1]},
             body=body,
             auth_settings=["BearerToken"],
         )

@@ -120,6 +120,8 @@ _INCREASE = "weights of stages without audience must strictly increase, such as 
 _LAST = "the last stage must have weight 100% and no audience"
 _ONE_CODE = "exactly one of url, service and image must be set"
 _SERVICE = "must be the name of a Service in the AgentRollout's own namespace, without namespace or domain"
+_ONE_SOURCE = "exactly one of configMapKeyRef and secretKeyRef must be set"
+_REF = {"name": "prompts", "key": "v1"}
 _NO_PROMPT = "must not be empty: write the prompt or remove its name"
 _TOO_MUCH = "prompts together must not exceed 131072 bytes (128 KiB)"
 _NAME = "must have at most 52 characters of a-z, 0-9 and -"
@@ -191,6 +193,24 @@ AGENT = [
     Refusal("blank prompt", "spec.agent.prompts", {"system": " \n\t"}, "spec.agent.prompts[system]", _NO_PROMPT),
     Refusal("prompts too large together", "spec.agent.prompts", {"a": "x" * 70_000, "b": "x" * 70_000}, "spec.agent.prompts", _TOO_MUCH),
     Refusal("prompts too large in bytes", "spec.agent.prompts", {"a": "ü" * 70_000}, "spec.agent.prompts", _TOO_MUCH),
+    *(Refusal(title, "spec.agent.promptsFrom", {"task": source}, f"spec.agent.promptsFrom{field}", words)
+      for title, source, field, words in (
+        ("prompt from nowhere", {}, "[task]", _ONE_SOURCE),
+        ("prompt from two objects", {"configMapKeyRef": _REF, "secretKeyRef": _REF}, "[task]", _ONE_SOURCE),
+        ("prompt from a ConfigMap without key", {"configMapKeyRef": {"name": "prompts"}}, ".task.configMapKeyRef.key", "Required value"),
+        ("prompt from a Secret without name", {"secretKeyRef": {"key": "v1"}}, ".task.secretKeyRef.name", "Required value"),
+        ("prompt from a wrong name", {"configMapKeyRef": _REF | {"name": "shop/prompts"}}, "[task].configMapKeyRef.name",
+         "must be the name of an object, without namespace"),
+        ("prompt from a wrong key", {"secretKeyRef": _REF | {"key": "a/b"}}, "[task].secretKeyRef.key", "must be a key: letters, digits, -, _ and ."),
+      )),
+    Refusal("prompt from another namespace", "spec.agent.promptsFrom", {"task": {"configMapKeyRef": _REF | {"namespace": "other"}}},
+            'unknown field "spec.agent.promptsFrom.task.configMapKeyRef.namespace"', "strict decoding error"),
+    Refusal("prompt as text and from a ConfigMap", "spec.agent.promptsFrom", {"system": {"configMapKeyRef": _REF}},
+            "spec.agent.promptsFrom", "a prompt stands in prompts or in promptsFrom, not in both: remove it from one of them"),
+    Refusal("33 prompts together", "spec.agent.promptsFrom", {f"p{n}": {"configMapKeyRef": _REF} for n in range(32)},
+            "spec.agent.promptsFrom", "prompts and promptsFrom together must not have more than 32 names"),
+    Refusal("prompt without name from a ConfigMap", "spec.agent.promptsFrom", {"": {"configMapKeyRef": _REF}},
+            "spec.agent.promptsFrom", "names of prompts must have 1 to 128 characters"),
     Refusal("33 prompts", "spec.agent.prompts", {f"p{n}": "x" for n in range(33)}, "spec.agent.prompts", "must have at most 32 items"),
     Refusal("prompt without a name", "spec.agent.prompts", {"": "x"}, "spec.agent.prompts", "must have 1 to 128 characters"),
     Refusal("model without name", "spec.agent.model", {"provider": "openai"}, "spec.agent.model.name", "Required value"),

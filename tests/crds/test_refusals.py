@@ -62,6 +62,11 @@ def test_apply_refuses(refusal: Refusal, control_plane: ControlPlane, shop: str)
         ("spec.agent.code.url", "http://agent_v7.Shop.svc.cluster.local."),
         ("spec.agent.prompts", {"system": "x" * 131_072}),
         ("spec.agent.prompts", {f"{n}": "x" * 4_096 for n in range(32)}),
+        (
+            "spec.agent.promptsFrom",
+            {"x" * 128: {"secretKeyRef": {"name": "a." * 126 + "a", "key": "._-" + "A" * 250}}}
+            | {f"{n}": {"configMapKeyRef": {"name": "prompts", "key": "v1"}} for n in range(30)},
+        ),
         ("spec.agent.dependencies", {f"tools/{n}": "1.0" for n in range(256)}),
         ("spec.traffic.envoy.hosts", [f"{n}.example" for n in range(16)]),
         ("spec.traffic.affinity.header", "cookie"),

@@ -8,7 +8,7 @@ import json
 import random
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -114,11 +114,13 @@ class DeliveryLab:
         replicas: int = 1,
         routers: int = 1,
         access: Mapping[str, Any] | None = None,
+        flags: Sequence[str] = (),
     ) -> None:
         """Prepare everything; ``access`` goes into the bootstrap of the one router."""
         self.control_plane = control_plane
         self.namespace = namespace
         self._directory = directory
+        self._flags = flags
         self._stack = ExitStack()
         self._access = dict(access or {})
         self.user_port = free_port()
@@ -154,6 +156,7 @@ class DeliveryLab:
             f"--allowed-url-host={LOOPBACK}",
             f"--namespace={self.namespace}",
             f"--identity={replica.identity}",
+            *self._flags,
         ]
 
     async def __aenter__(self) -> Self:

@@ -856,7 +856,7 @@ def test_a_service_without_pods_has_no_images_to_compare() -> None:
 
 def test_another_image_behind_stable_is_an_alert_until_it_is_gone_and_holds_nothing_up() -> None:
     world = with_services()
-    assert drifted(world) == ("False", Reason.UNCHANGED, "stable runs the images that it was made of")
+    assert drifted(world) == ("False", Reason.UNCHANGED, "everything is what the versions were made of")
     world.images["v1"] = frozenset({"sha256:v1", "sha256:x", "sha256:y"})
     world.step()
     said = drifted(world)
@@ -869,7 +869,7 @@ def test_another_image_behind_stable_is_an_alert_until_it_is_gone_and_holds_noth
     world.live(300)
     assert world.rollout.status.state is State.STABLE
     assert world.rollout.status.last_rollback is None
-    assert drifted(world) == ("False", Reason.UNCHANGED, "stable runs the images that it was made of")
+    assert drifted(world) == ("False", Reason.UNCHANGED, "everything is what the versions were made of")
 
 
 def test_agents_by_url_do_not_drift() -> None:

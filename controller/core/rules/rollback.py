@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from controller.api.reasons import Reason, Verdict
+from controller.api.rollout import Delivery
 from controller.api.status import CandidateRef, RollbackRecord
 from controller.core.images import drift_of
 from controller.core.outcome import Outcome, Report, View
+from controller.core.snapshot import Drift
 
 KEPT_ROLLED_BACK = 100
 """How many taken-back artifacts are remembered; the oldest is forgotten first."""
@@ -109,8 +111,17 @@ def _drifted(view: View) -> Trigger | None:
     """What users get is no longer the version that was to be delivered."""
     if view.status.stage is None:
         return None
-    drift = drift_of(view.candidate, view.snapshot.candidate_endpoints)
+    drift = drift_of(view.candidate, view.snapshot.candidate_endpoints) or _rewritten(view)
     return Trigger(drift.reason, drift.message + _about_stable(view)) if drift else None
+
+
+def _rewritten(view: View) -> Drift | None:
+    """A deployed agent may have what it reads from a ConfigMap or Secret already; by header it has the AgentRevision."""
+    if view.snapshot.rollout.spec.delivery is not Delivery.DEPLOYED:
+        return None
+    artifact = view.candidate.artifact_id
+    changed = (each for each in view.snapshot.drift or () if each.reason is Reason.REFERENCE_CHANGED)
+    return next((each for each in changed if each.artifact_id == artifact), None)
 
 
 TRIGGERS = (_latched, _ordered, _failed, _deserted, _drifted)

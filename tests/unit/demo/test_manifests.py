@@ -15,7 +15,7 @@ MANIFESTS = sorted([*FOLDER.glob("*.yaml"), *FOLDER.glob("demo/*.yaml")])
 
 
 def read(path: Path) -> AgentRollout:
-    raw = yaml.safe_load(path.read_text())
+    (raw,) = (each for each in yaml.safe_load_all(path.read_text()) if each["kind"] == "AgentRollout")
     return AgentRollout.model_validate({**raw, "metadata": {"namespace": "default", **raw["metadata"]}})
 
 
@@ -29,7 +29,7 @@ def test_examples_are_rollouts_whose_comments_say_why(path: Path) -> None:
 def test_examples_do_not_take_each_others_names_or_hosts() -> None:
     rollouts = [read(path) for path in FOLDER.glob("*.yaml")]
     hosts = [host for rollout in rollouts for host in rollout.spec.traffic.envoy.hosts]
-    assert len({rollout.metadata.name for rollout in rollouts}) == len(rollouts) == 4
+    assert len({rollout.metadata.name for rollout in rollouts}) == len(rollouts) == 5
     assert len(set(hosts)) == len(hosts)
 
 

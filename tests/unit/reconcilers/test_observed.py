@@ -108,6 +108,8 @@ HARMLESS = frozenset(
         "prompts too large together",
         "prompts too large in bytes",
         "prompt without a name",
+        "prompt without name from a ConfigMap",
+        "prompt from another namespace",
         "dependency with a long name",
         "affinity header of the router",
         "audience header of the router",

@@ -12,9 +12,11 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from controller.adapters.ports import MetricSourceError, Question
+from controller.api.agent import SourceKind
 from controller.api.reasons import ConditionType, Reason, State, Verdict
 from controller.api.rollout import AgentRollout
 from controller.core.counts import Series
+from controller.core.references import SecretKey
 from controller.core.traffic import Programmed, TrafficTable
 from controller.reconcilers.backends import Backends
 from controller.reconcilers.deletion import Deletion
@@ -23,9 +25,11 @@ from controller.reconcilers.gather import Gatherer
 from controller.reconcilers.grants import Grants
 from controller.reconcilers.images import PodImages
 from controller.reconcilers.metrics import RolloutMetrics
-from controller.reconcilers.observed import hosts_of, observe_revision, observe_rollout
+from controller.reconcilers.observed import hosts_of, observe_revision, observe_rollout, references_of
+from controller.reconcilers.references import References
 from controller.reconcilers.rollouts import RolloutReconciler
 from controller.reconcilers.services import BY_SERVICE, ServiceEndpoints, observe_service, observe_slice
+from controller.reconcilers.sources import BY_SOURCE, Sources
 from controller.reconcilers.teller import Teller
 from controller.reconcilers.traffic import BY_HOST, BY_OWNER, TrafficPublisher
 from controller.reconcilers.unreadable import UnreadableTeller
@@ -65,6 +69,8 @@ class Api:
 
     async def get(self, key: str) -> Raw:
         self._do("get")
+        if key not in self.objects:
+            raise NotFound(key)
         return copy.deepcopy(self.objects[key])
 
     async def apply(self, obj: Raw, *, force: bool) -> Raw:
@@ -135,7 +141,7 @@ class World:
         self.clock = FakeClock()
         self.api, self.revision_api = Api(self.effects), Api(self.effects)
         self.router = Router(self.effects, self.clock)
-        self.rollouts = Store(observe_rollout, indexers={BY_HOST: hosts_of})
+        self.rollouts = Store(observe_rollout, indexers={BY_HOST: hosts_of, BY_SOURCE: references_of})
         self.revisions = Store(observe_revision, indexers={BY_OWNER: lambda r: (r.owner,)})
         self.publisher = TrafficPublisher(self.router, self.rollouts, self.revisions)
         self.reports = Store(observe_report)
@@ -146,6 +152,11 @@ class World:
         self.registry = CollectorRegistry()
         self.told: list[tuple[str, str, str]] = []
         client = WriteThrough(cast("ResourceClient", self.api), self.rollouts)
+        self.config_maps, self.secrets = Api(self.effects), Api(self.effects)
+        clients = {SourceKind.CONFIG_MAP: self.config_maps, SourceKind.SECRET: self.secrets}
+        self.sources = Sources(
+            cast("dict[SourceKind, ResourceClient]", clients), self.rollouts, SecretKey(b"k" * 32)
+        )
         self.reconciler = RolloutReconciler(
             rollouts=self.rollouts,
             revisions=self.revisions,
@@ -159,6 +170,7 @@ class World:
                 metrics=self,
                 catalogue=CATALOGUE,
             ),
+            references=References(cast("ResourceClient", self.api), self.sources),
             publisher=self.publisher,
             catalogue=CATALOGUE,
             clock=self.clock,
