@@ -98,6 +98,10 @@ bench-api-faults: $(SYNCED) ## Our informer and the official client's under each
 e2e: build ## Deliveries to real pods: E2E_KUBECONFIG=PATH names a cluster whose pod addresses can be reached from here
 	$(RUN) pytest -m e2e
 
+.PHONY: soak
+soak: build ## An hour of churn: does the operator grow? MINUTES=5 is a short one
+	$(RUN) python -m tests.bench.soak --minutes $(or $(MINUTES),60)
+
 .PHONY: fmt
 fmt: $(SYNCED) ## Format, and fix what can be fixed
 	$(RUN) ruff check --fix .

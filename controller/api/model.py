@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -33,6 +33,11 @@ class Model(BaseModel):
         Of an idle rollout in the operator's memory these sets were a third.
         """
         object.__setattr__(self, "__pydantic_fields_set__", self._all_fields)
+
+    def __copy__(self) -> Self:
+        copied = super().__copy__()
+        object.__setattr__(copied, "__pydantic_fields_set__", self._all_fields)
+        return copied
 
     def to_json(self) -> dict[str, object]:
         """The object as the API server stores it: no nulls, names in camelCase."""

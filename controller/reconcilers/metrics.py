@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from controller.api.status import RolloutStatus
@@ -15,7 +17,7 @@ class RolloutMetrics:
     """Counts decisions and times their way to the data plane; make one per process.
 
     Attributes:
-        weight: The candidate's wanted share of ``rollout``, 0 to 1.
+        weight: The candidate's wanted share of ``rollout``, 0 to 1; there is no series while nothing is on its way.
         cuts: Times the candidate of ``rollout`` was taken off, by ``rule``.
         cut_seconds: From pushing a cut to its acknowledgement by every connected router.
     """
@@ -26,7 +28,7 @@ class RolloutMetrics:
         self._pushed: dict[str, float] = {}
         self.weight = Gauge(
             "agentrollout_candidate_weight",
-            "The candidate's wanted share of everyone outside the audiences, 0 to 1.",
+            "The candidate's wanted share of everyone outside the audiences, 0 to 1; absent without a candidate.",
             ["rollout"],
             registry=registry,
         )
@@ -44,8 +46,11 @@ class RolloutMetrics:
         )
 
     def observe(self, key: str, status: RolloutStatus) -> None:
-        """Show the wanted weight."""
-        self.weight.labels(rollout=key).set(status.weight / WHOLE_PPM)
+        """Show the wanted weight while there is a candidate: thousands of idle rollouts need no series each."""
+        if status.candidate is None:
+            self._show_no_weight(key)
+        else:
+            self.weight.labels(rollout=key).set(status.weight / WHOLE_PPM)
 
     def cut(self, key: str, rule: str) -> None:
         """A cut was pushed."""
@@ -69,5 +74,9 @@ class RolloutMetrics:
     def forget(self, key: str) -> None:
         """The rollout is gone: so are its series."""
         self._pushed.pop(key, None)
-        self.weight.remove_by_labels({"rollout": key})
+        self._show_no_weight(key)
         self.cuts.remove_by_labels({"rollout": key})
+
+    def _show_no_weight(self, key: str) -> None:
+        with suppress(KeyError):
+            self.weight.remove(key)

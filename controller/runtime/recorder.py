@@ -149,12 +149,19 @@ class Recorder:
             series.count += 1
             series.last, series.last_seen = self._clock.now(), now
         self._series[fact] = series
-        if len(self._series) > MAX_SERIES:
-            self._series.popitem(last=False)
+        self._forget_old(now)
         self._pending.setdefault(fact, series)
         if len(self._pending) > MAX_PENDING:
             self._drop_oldest()
         self._recorded.set()
+
+    def _forget_old(self, now: float) -> None:
+        """Forget series that no repetition can belong to any more; the one that was seen longest ago comes first."""
+        while self._series:
+            longest_ago = next(iter(self._series.values())).last_seen
+            if now - longest_ago <= SERIES_SECONDS and len(self._series) <= MAX_SERIES:
+                return
+            self._series.popitem(last=False)
 
     async def run(self) -> None:
         """Write what was recorded; returns only by cancellation, which drops what still waits."""

@@ -58,6 +58,7 @@ class Crowd:
         self._client = client
         self._informer = informer
         self._waiting: list[Callable[[str, Seen | None], None]] = []
+        self._listeners: list[Callable[[Seen | None, Seen], None]] = []
         informer.on_change(self._changed)
 
     @staticmethod
@@ -73,9 +74,16 @@ class Crowd:
         """What is known of a rollout."""
         return self._informer.store.get(self.key(number))
 
-    def _changed(self, key: str, _old: Seen | None, new: Seen | None) -> None:
+    def on_state(self, listener: Callable[[Seen | None, Seen], None]) -> None:
+        """Call ``listener(old, new)`` for every state that the watch shows of any rollout."""
+        self._listeners.append(listener)
+
+    def _changed(self, key: str, old: Seen | None, new: Seen | None) -> None:
         for tell in tuple(self._waiting):
             tell(key, new)
+        if new is not None:
+            for listener in self._listeners:
+                listener(old, new)
 
     async def apply(
         self,

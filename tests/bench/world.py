@@ -16,9 +16,9 @@ NAMESPACE = "bench"
 
 
 @contextmanager
-def control_plane() -> Iterator[ControlPlane]:
-    """A Kubernetes API with our CRDs and a namespace."""
-    with ControlPlane() as started:
+def control_plane(*, controllers: bool = False) -> Iterator[ControlPlane]:
+    """A Kubernetes API with our CRDs and a namespace; garbage is only collected with ``controllers``."""
+    with ControlPlane(controllers=controllers) as started:
         started.kubectl("apply", "--server-side", f"--filename={_CRDS}")
         started.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd", "--all")
         started.kubectl("create", "namespace", NAMESPACE)
@@ -26,9 +26,12 @@ def control_plane() -> Iterator[ControlPlane]:
 
 
 @asynccontextmanager
-async def delivery_lab(*, scrape: float) -> AsyncIterator[DeliveryLab]:
+async def delivery_lab(*, scrape: float, controllers: bool = False) -> AsyncIterator[DeliveryLab]:
     """Everything, fresh; its files are gone afterwards."""
-    with tempfile.TemporaryDirectory(prefix="agentrollout-bench-") as directory, control_plane() as plane:
+    with (
+        tempfile.TemporaryDirectory(prefix="agentrollout-bench-") as directory,
+        control_plane(controllers=controllers) as plane,
+    ):
         lab = await asyncio.to_thread(DeliveryLab, plane, NAMESPACE, Path(directory), scrape=scrape)
         async with lab:
             yield lab

@@ -10,7 +10,14 @@ from controller.runtime.backoff import Backoff
 from controller.runtime.client import ResourceClient
 from controller.runtime.errors import ApiError, Forbidden, TooManyRequests, Unavailable
 from controller.runtime.metrics import RuntimeMetrics
-from controller.runtime.recorder import MAX_PENDING, MAX_SERIES, EventType, ObjectReference, Recorder
+from controller.runtime.recorder import (
+    MAX_PENDING,
+    MAX_SERIES,
+    SERIES_SECONDS,
+    EventType,
+    ObjectReference,
+    Recorder,
+)
 from controller.runtime.resource import RawObject, Resource
 from controller.runtime.testing import FakeClock, settle
 
@@ -228,6 +235,14 @@ async def test_a_refused_event_is_dropped_with_a_word_and_the_next_goes_on(bench
     assert [log["event"] for log in logs] == ["event_refused"]
     assert bench.api.notes == ["accepted"]
     assert bench.count("refused") == 1
+
+
+async def test_what_no_repetition_can_join_any_more_is_forgotten(bench: Bench) -> None:
+    for number in range(100):
+        bench.record(note=str(number))
+    await bench.clock.run_for(SERIES_SECONDS + 1)
+    bench.record(note="much later")
+    assert [fact.note for fact in bench.recorder._series] == ["much later"]
 
 
 async def test_what_is_remembered_is_bounded(bench: Bench) -> None:
