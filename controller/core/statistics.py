@@ -13,7 +13,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import betaincinv, gammaln, logsumexp
+
+from controller.core.sums import log_sum_exp, log_ways, upper_bound
 
 ODDS_RATIOS = (1.5, 2.0, 3.0, 5.0, 8.0, 20.0, 100.0)
 """How much worse a version may be; the large ones find a version that simply breaks."""
@@ -63,13 +64,13 @@ def log_e_values(
     if low >= high:
         return (0.0,) * len(odds_ratios)
     x = np.arange(low, high + 1, dtype=float)
-    log_ways = _log_choose(interval.candidate_total, x) + _log_choose(interval.baseline_total, bad - x)
+    ways = log_ways(interval.candidate_total, interval.baseline_total, bad, low, high)
     against = math.log(tolerated)
-    log_null = logsumexp(log_ways + x * against)
+    log_null = log_sum_exp(ways + x * against)
     return tuple(
-        float(
+        (
             interval.candidate_bad * (math.log(ratio) - against)
-            - (logsumexp(log_ways + x * math.log(ratio)) - log_null)
+            - (log_sum_exp(ways + x * math.log(ratio)) - log_null)
         )
         for ratio in odds_ratios
     )
@@ -93,18 +94,8 @@ def tolerated_rate(bad: int, total: int) -> float:
 
     The upper 99 % confidence bound on its rate (Clopper & Pearson 1934), with twice the odds.
     """
-    bound = 1.0 if bad >= total else float(betaincinv(bad + 1, total - bad, REFERENCE_CONFIDENCE))
-    bound = min(max(bound, 1e-9), 1 - 1e-9)
+    bound = min(max(upper_bound(bad, total, REFERENCE_CONFIDENCE), 1e-9), 1 - 1e-9)
     return REFERENCE_TOLERANCE * bound / (1 - bound + REFERENCE_TOLERANCE * bound)
-
-
-def _log_choose(
-    n: int, k: np.ndarray[tuple[int], np.dtype[np.float64]]
-) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    result: np.ndarray[tuple[int], np.dtype[np.float64]] = (
-        gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)
-    )
-    return result
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +136,7 @@ class HarmTest:
     def e_value(self) -> float:
         """E_t; at least 1/α happens with probability at most α while the candidate is no worse than tolerated."""
         waiting = _unstarted_weight(self.intervals)
-        log_mean = float(logsumexp(self.log_evidence)) - math.log(len(ODDS_RATIOS))
+        log_mean = log_sum_exp(np.array(self.log_evidence)) - math.log(len(ODDS_RATIOS))
         return math.exp(min(log_mean, 700.0)) + waiting
 
     def encode(self) -> str:

@@ -1,0 +1,67 @@
+"""The few special functions that the tests of harm need, as sums that numpy adds up.
+
+scipy has them too, for an eighth of the operator's memory at its start (docs/adr/0020-numpy-without-scipy.md); the
+tests hold these against scipy's.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+Vector = np.ndarray[tuple[int], np.dtype[np.float64]]
+
+_STANDARD_DEVIATIONS_KEPT = 20
+"""Of a lower tail: what lies further down adds nothing to 16 digits."""
+
+
+def log_sum_exp(logarithms: Vector) -> float:
+    """Logarithm of the sum of what the logarithms stand for; −inf stands for 0."""
+    largest = float(np.max(logarithms))
+    if largest == -math.inf:
+        return largest
+    return largest + math.log(float(np.sum(np.exp(logarithms - largest))))
+
+
+def log_ways(drawn: int, others: int, marked: int, low: int, high: int) -> Vector:
+    """How many ways there are to have k marked ones among the drawn, for k = low … high, relative to k = low.
+
+    The logarithm of C(drawn, k) · C(others, marked − k), but for a constant; from one k to the next it changes by a
+    factor of four small numbers, which keeps more digits than differences of large factorials.
+
+    Args:
+        drawn: Size of one group.
+        others: Size of the other.
+        marked: How many are marked in both together.
+        low: At least max(0, marked − others).
+        high: At most min(marked, drawn).
+    """
+    k = np.arange(low, high, dtype=float)
+    steps = np.log((drawn - k) * (marked - k)) - np.log((k + 1) * (others - marked + k + 1))
+    return np.concatenate(([0.0], np.cumsum(steps)))
+
+
+def upper_bound(bad: int, total: int, confidence: float) -> float:
+    """The one-sided confidence bound on a rate of which ``bad`` of ``total`` were seen (Clopper & Pearson 1934).
+
+    It is the rate at which so few or fewer would be seen with probability 1 − confidence, found by halving; 1 if
+    nothing good was seen.
+    """
+    if bad >= total:
+        return 1.0
+    kept = min(bad, 50 + int(_STANDARD_DEVIATIONS_KEPT * math.sqrt(bad)))
+    k = np.arange(bad, bad - kept, -1, dtype=float)
+    # log C(total, bad − j) − log C(total, bad) for j = 0 … kept
+    fewer = np.concatenate(([0.0], np.cumsum(np.log(k) - np.log(total - k + 1))))
+    ways = math.lgamma(total + 1) - math.lgamma(bad + 1) - math.lgamma(total - bad + 1)
+    down, wanted = np.arange(kept + 1), math.log1p(-confidence)
+    low, high = bad / total, 1.0
+    while low < (rate := (low + high) / 2) < high:
+        seen, unseen = math.log(rate), math.log1p(-rate)
+        exactly = ways + bad * seen + (total - bad) * unseen
+        if exactly + log_sum_exp(fewer - down * (seen - unseen)) > wanted:
+            low = rate
+        else:
+            high = rate
+    return high
