@@ -85,13 +85,17 @@ async def run_operator(settings: OperatorSettings) -> None:
     registry = CollectorRegistry()
     process_metrics(registry)
     runtime_metrics = RuntimeMetrics(registry)
-    transport = await KubernetesTransport.connect(
-        kubeconfig=settings.kubeconfig, context=settings.context, metrics=runtime_metrics
-    )
+    # Leases have connections of their own: a flood of work must not queue up in front of a renewal.
+    transport, leases = [
+        await KubernetesTransport.connect(
+            kubeconfig=settings.kubeconfig, context=settings.context, metrics=runtime_metrics
+        )
+        for _ in range(2)
+    ]
     prometheus = PrometheusSource(settings.prometheus_url)
     source = BatchingSource(prometheus)
     try:
-        manager = build_manager(settings, transport, source, registry, runtime_metrics)
+        manager = build_manager(settings, transport, leases, source, registry, runtime_metrics)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, manager.stop)
@@ -100,11 +104,13 @@ async def run_operator(settings: OperatorSettings) -> None:
         await source.close()
         await prometheus.close()
         await transport.close()
+        await leases.close()
 
 
 def build_manager(
     settings: OperatorSettings,
     transport: KubernetesTransport,
+    leases: KubernetesTransport,
     source: MetricSource,
     registry: CollectorRegistry,
     runtime_metrics: RuntimeMetrics,
@@ -130,7 +136,7 @@ def build_manager(
         endpoints=endpoints,
     )
     publisher = TrafficPublisher(router, rollouts.store, revisions.store, settings.allowed_hosts)
-    replicas = Replicas.of(settings, transport, router, publisher, clock, runtime_metrics)
+    replicas = Replicas.of(settings, leases, router, publisher, clock, runtime_metrics)
     sources, watches = _sources(settings, transport, rollouts.store, clock, runtime_metrics)
     metrics = RolloutMetrics(registry, clock)
     gatherer = Gatherer(
