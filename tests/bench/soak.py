@@ -58,8 +58,8 @@ class Gauge:
 
 GAUGES = (
     Gauge("RSS MiB", lambda f: f.rss_mib, 8),
-    Gauge("open files", lambda f: f.files, 6),
-    Gauge("tasks", lambda f: f.tasks, 6),
+    Gauge("open files", lambda f: f.files, 12),
+    Gauge("tasks", lambda f: f.tasks, 12),
     Gauge("metric series", lambda f: f.series, 30),
 )
 
