@@ -15,6 +15,9 @@ from controller.runtime.election import Role
 from controller.runtime.store import Store
 from controller.runtime.workqueue import WorkQueue
 
+IDLE_SPACING_SECONDS = 0.005
+"""Between the rollouts without a candidate that a new leader looks at."""
+
 
 class RoleReconciler:
     """Reconciles as the leader, guards while nobody leads, and rests while another replica does.
@@ -75,11 +78,14 @@ class RoleReconciler:
         if after is Role.FOLLOWING:
             self._publisher.release_without_reason()
             return
-        # Whoever serves a candidate comes first: thousands that are idle can wait.
         delivering = [o.rollout.metadata.key for o in self._rollouts.list() if o.rollout.status.candidate]
-        everyone = [*delivering, *self._rollouts.keys(), *self._rollouts.invalid_keys()]
-        for key in delivering if after is Role.GUARDING else everyone:
+        for key in delivering:
             self._queue.add(key)
+        if after is Role.LEADING:
+            # In one go, thousands that are idle would stand in front of the next evaluation of those that are not.
+            everyone = {*self._rollouts.keys(), *self._rollouts.invalid_keys()}
+            for number, key in enumerate(sorted(everyone.difference(delivering))):
+                self._queue.add_after(key, number * IDLE_SPACING_SECONDS)
 
     async def _lead(self, key: str) -> Result:
         task = asyncio.create_task(self._reconciler.reconcile(key))

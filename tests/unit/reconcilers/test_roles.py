@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from controller.reconcilers.roles import RoleReconciler
+from controller.reconcilers.roles import IDLE_SPACING_SECONDS, RoleReconciler
 from controller.runtime.controller import Result
 from controller.runtime.election import Role
 from controller.runtime.testing import settle
@@ -21,6 +21,7 @@ class Around:
     journal: list[str] = field(default_factory=list)
     go_on: asyncio.Event = field(default_factory=asyncio.Event)
     queued: list[str] = field(default_factory=list)
+    later: list[tuple[float, str]] = field(default_factory=list)
     delivering: tuple[str, ...] = ("shop/b",)
     going: tuple[str, ...] = ()
     all_keys: tuple[str, ...] = ("shop/a", "shop/b")
@@ -65,6 +66,9 @@ class Around:
 
     def add(self, key: str) -> None:
         self.queued.append(key)
+
+    def add_after(self, key: str, seconds: float) -> None:
+        self.later.append((seconds, key))
 
 
 class _Observed:
@@ -127,12 +131,16 @@ async def test_a_worker_that_is_stopped_is_stopped() -> None:
     assert world.around.journal == ["lead shop/a", "cancelled"]
 
 
-def test_a_new_leader_looks_at_those_that_deliver_first() -> None:
+def test_a_new_leader_looks_at_those_that_deliver_at_once_and_at_the_others_little_by_little() -> None:
     world = World()
+    world.around.all_keys = ("shop/a", "shop/b", "shop/c", "shop/d")
     world.role = Role.FOLLOWING
     world.become(Role.LEADING)
-    assert world.around.queued[0] == "shop/b"
-    assert set(world.around.queued) == {"shop/a", "shop/b", "ns/unreadable"}
+    assert world.around.queued == ["shop/b"]
+    assert [key for _, key in world.around.later] == ["ns/unreadable", "shop/a", "shop/c", "shop/d"]
+    assert [seconds for seconds, _ in world.around.later] == [
+        number * IDLE_SPACING_SECONDS for number in range(4)
+    ]
 
 
 def test_a_guard_looks_only_at_those_that_deliver() -> None:
@@ -140,6 +148,7 @@ def test_a_guard_looks_only_at_those_that_deliver() -> None:
     world.role = Role.FOLLOWING
     world.become(Role.GUARDING)
     assert world.around.queued == ["shop/b"]
+    assert world.around.later == []
 
 
 def test_a_follower_keeps_only_the_cuts_that_rest_on_a_verdict() -> None:
@@ -147,6 +156,7 @@ def test_a_follower_keeps_only_the_cuts_that_rest_on_a_verdict() -> None:
     world.become(Role.FOLLOWING)
     assert world.around.journal == ["drop unsaved", "clear", "release"]
     assert world.around.queued == []
+    assert world.around.later == []
 
 
 @pytest.mark.parametrize("role", [Role.GUARDING, Role.FOLLOWING])
