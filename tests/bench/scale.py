@@ -62,6 +62,8 @@ _WATCHED = (
 )
 QUICK = Plan((20,), in_progress=5, changed=5, failing=5, routers=(10,), changes=20, window=10)
 
+_PER_SECOND = 100
+"""Requests to all rollouts in progress together: enough for evidence, too few to be what is measured."""
 _QUIET_SECONDS, _NEVER_QUIET_SECONDS = 5.0, 300.0
 _LIMITS_MIB = {1_000: 150, 10_000: 500}
 
@@ -156,7 +158,7 @@ class Stand:
         """Have ``count`` rollouts in their first stage, with users; how long until they are, in seconds."""
         began = time.monotonic()
         hosts = tuple(f"{self._rollouts.name(number)}.example" for number in range(count))
-        self._lab.load(per_second=max(count, 20), conversations=20, hosts=hosts).start()
+        self._lab.load(per_second=_PER_SECOND, conversations=20, hosts=hosts).start()
         await self._rollouts.apply(range(already, count), self._agent.url, "the second version")
         await self._rollouts.until_all(range(count), _has_begun, self._telling("in progress"))
         return time.monotonic() - began
