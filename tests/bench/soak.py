@@ -16,6 +16,7 @@ from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import typer
+import yaml
 from rich import box
 from rich.console import Console
 from rich.status import Status
@@ -195,7 +196,7 @@ async def run(minutes: float, seed: int, status: Status) -> tuple[list[Footprint
     async with (
         delivery_lab(scrape=1, controllers=True) as lab,
         crowd(lab) as rollouts,
-        Relay(urlsplit(lab.control_plane.url).port or 443) as relay,
+        Relay(urlsplit(_server(lab.control_plane.kubeconfig)).port or 443) as relay,
     ):
         await asyncio.to_thread(_lead_through, lab, relay)
         hosts = tuple(f"{rollouts.name(number)}.example" for number in range(ROLLOUTS))
@@ -219,10 +220,15 @@ def _lead_through(lab: DeliveryLab, relay: Relay) -> None:
     """Have the operator reach the API server through the relay."""
     direct = lab.control_plane.kubeconfig
     relayed = direct.with_name("relayed.kubeconfig")
-    relayed.write_text(direct.read_text().replace(lab.control_plane.url, f"https://{LOOPBACK}:{relay.port}"))
+    relayed.write_text(direct.read_text().replace(_server(direct), f"https://{LOOPBACK}:{relay.port}"))
     lab.operator.stop()
     lab.operator.command = [part.replace(str(direct), str(relayed)) for part in lab.operator.command]
     lab.replicas[0].start()
+
+
+def _server(kubeconfig: Path) -> str:
+    """The URL of the API server that a kubeconfig leads to."""
+    return str(yaml.safe_load(kubeconfig.read_text())["clusters"][0]["cluster"]["server"])
 
 
 def _slope(x: Sequence[float], y: Sequence[float]) -> float:
