@@ -102,6 +102,10 @@ e2e: build ## Deliveries to real pods: E2E_KUBECONFIG=PATH names a cluster whose
 soak: build ## An hour of churn: does the operator grow? MINUTES=5 is a short one
 	$(RUN) python -m tests.bench.soak --minutes $(or $(MINUTES),60)
 
+.PHONY: chaos
+chaos: build ## Deliveries under load while everything breaks: MINUTES=30 at random with SEED=, MINUTES=0 each at every stage
+	$(RUN) python -m tests.bench.chaos $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
+
 .PHONY: fmt
 fmt: $(SYNCED) ## Format, and fix what can be fixed
 	$(RUN) ruff check --fix .

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
@@ -51,6 +52,23 @@ class LoadReport:
             statuses=raw["status_codes"],
             errors=tuple(raw["errors"] or ()),
         )
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One answer that was none.
+
+    Attributes:
+        began: When the request was sent, unix seconds.
+        ended: When it failed.
+        status: Its status; 0 is no answer.
+        error: What went wrong.
+    """
+
+    began: float
+    ended: float
+    status: int
+    error: str
 
 
 class Vegeta:
@@ -104,6 +122,17 @@ class Vegeta:
         """End it, wait for the answers that are under way, and report."""
         self._process.signal(signal.SIGINT)
         return self.wait(_STOP_SECONDS)
+
+    def failures(self) -> Iterator[Failure]:
+        """Every answer that was no 2xx or 3xx, after the end."""
+        command: list[str | Path] = [self._program, "encode", "-to=json", self._results]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as encoding:
+            assert encoding.stdout is not None
+            for line in encoding.stdout:
+                raw = json.loads(line)
+                if not 200 <= raw["code"] < 400:
+                    began = datetime.fromisoformat(raw["timestamp"]).timestamp()
+                    yield Failure(began, began + raw["latency"] / 1e9, raw["code"], raw["error"])
 
     def close(self) -> None:
         """End it without a report; nothing happens when it has ended."""

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
@@ -35,6 +36,9 @@ from devkit.upstream import StaticUpstream
 from tests.bench.vegeta import Vegeta, target
 
 Raw = dict[str, Any]
+
+_BEFORE_SECONDS = 60
+"""So much before a span, each of its series has a sample."""
 
 
 def stage(weight: str, *, seconds: float = 2, requests: int = 20) -> Raw:
@@ -259,23 +263,28 @@ class DeliveryLab:
         assert status.stage.programmed_at
         assert status.evidence
         assert status.evidence.counted_until
-        cluster = cluster_name(rollout.metadata.key, status.candidate.revision)
-        begun = status.stage.programmed_at.timestamp()
-        until = status.evidence.counted_until.timestamp()
-        counted = 0
-        for router, scrapes in self._changes(CATALOGUE.liveness).items():
-            # What moved before a router's first scrape in the stage may have moved before the stage.
-            start = min((time for time, _ in scrapes if time >= begun), default=until)
-            for term in CATALOGUE.errors.total:
-                selector = f'{term.metric}{{{CATALOGUE.label}="{cluster}"}}'
-                changes = self._changes(selector).get(router, [])
-                counted += _sum_at(changes, until) - _sum_at(changes, start)
+        span = status.stage.programmed_at, status.evidence.counted_until
+        return self.answered(rollout.metadata.name, status.candidate.revision, *span)
+
+    def answered(self, name: str, revision: str, start: datetime, end: datetime) -> int:
+        """What the routers' stored counters say that a revision answered in a span."""
+        cluster = cluster_name(f"{self.namespace}/{name}", revision)
+        begun, until, counted = start.timestamp(), end.timestamp(), 0
+        window = f"[{until - begun + _BEFORE_SECONDS:.0f}s] @ {until:.3f}"
+        scraped = self._changes(f"{CATALOGUE.liveness}{window}")
+        for term in CATALOGUE.errors.total:
+            changes = self._changes(f'{term.metric}{{{CATALOGUE.label}="{cluster}"}}{window}')
+            for router, scrapes in scraped.items():
+                # What moved before a router's first scrape in the span may have moved before the span.
+                first = min((time for time, _ in scrapes if time >= begun), default=until)
+                moved = changes.get(router, [])
+                counted += _sum_at(moved, until) - _sum_at(moved, first)
         return counted
 
-    def _changes(self, selector: str) -> dict[str, list[tuple[float, float]]]:
+    def _changes(self, expression: str) -> dict[str, list[tuple[float, float]]]:
         """For each router the changes of its counter, as (time, by how much); a restarted one begins at 0."""
         changes: dict[str, list[tuple[float, float]]] = {}
-        for series in self.prometheus.query(f"{selector}[10m]"):
+        for series in self.prometheus.query(expression):
             before, found = 0.0, changes.setdefault(series["metric"]["instance"], [])
             for time, text in series["values"]:
                 value = float(text)
