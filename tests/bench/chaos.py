@@ -62,13 +62,16 @@ class Findings:
 class Run:
     """One lab, some teams, and disasters."""
 
-    def __init__(self, lab: DeliveryLab, random: Random, teams: int, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, lab: DeliveryLab, disasters: Disasters, teams: int, say: Callable[[str], None]
+    ) -> None:
         self.findings = Findings()
         self._lab = lab
-        self._random = random
+        self._random = disasters.random
         self._say = say
-        self._disasters = Disasters(lab, random)
-        self._teams = [Team(lab, f"agent-{number}", Random(random.random())) for number in range(teams)]
+        self._disasters = disasters
+        seeds = [self._random.random() for _ in range(teams)]
+        self._teams = [Team(lab, f"agent-{number}", Random(seed)) for number, seed in enumerate(seeds)]
 
     async def run(self, story: Callable[[Run], Awaitable[None]], per_second: float) -> Findings:
         """Play the story under load and audit it."""
@@ -151,7 +154,9 @@ async def _play(
         lab = await asyncio.to_thread(DeliveryLab, plane, NAMESPACE, Path(directory), replicas=2, routers=2)
         async with lab:
             with console.status("setting up") as status:
-                run = Run(lab, random, teams, lambda words: status.update(_line(run, words)))
+                run = Run(
+                    lab, Disasters(lab, plane, random), teams, lambda words: status.update(_line(run, words))
+                )
                 return await run.run(story, per_second)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from controller.runtime.errors import ApiError
+from devkit.controlplane import ControlPlane
 from devkit.process import Process
 from tests.integration.delivery_lab import DeliveryLab, Replica
 
@@ -23,11 +24,13 @@ class Disasters:
 
     Attributes:
         lab: Two replicas, two routers.
+        control_plane: Its API server.
         random: Chooses durations.
         restarts: When routers were down, as unix seconds from and to.
     """
 
     lab: DeliveryLab
+    control_plane: ControlPlane
     random: Random
     restarts: list[tuple[float, float]] = field(default_factory=list)
 
@@ -66,7 +69,7 @@ class Disasters:
 
     async def api_server_hangs(self) -> None:
         """SIGSTOP: connections stay open and nobody answers."""
-        await _paused(self.lab.control_plane.api_server, self.random.uniform(3, 25))
+        await _paused(self.control_plane.api_server, self.random.uniform(3, 25))
 
     async def router_restarted(self) -> None:
         """SIGKILL of one router; its memory and counters are gone."""
@@ -105,7 +108,7 @@ class Disasters:
         await asyncio.to_thread(replica.start)
 
     async def _api_server_gone(self, seconds: float) -> None:
-        control_plane = self.lab.control_plane
+        control_plane = self.control_plane
         await asyncio.to_thread(control_plane.api_server.kill)
         await asyncio.sleep(seconds)
         await asyncio.to_thread(control_plane.api_server.start)

@@ -32,6 +32,7 @@ from controller.reconcilers.rollouts import RolloutReconciler
 from controller.reconcilers.services import BY_SERVICE, ServiceEndpoints, observe_service, observe_slice
 from controller.reconcilers.teller import Teller
 from controller.reconcilers.traffic import BY_HOST, BY_OWNER, TrafficPublisher
+from controller.reconcilers.unreadable import UnreadableTeller
 from controller.runtime.client import ResourceClient
 from controller.runtime.errors import Conflict, NotFound
 from controller.runtime.recorder import Recorder
@@ -206,6 +207,7 @@ class CrashLab:
         )
         images = PodImages(services, WorkQueue("images", self._clock), lambda *_: cast("Any", None))
         fleet = Fleet(cast("Any", self.data_plane), publisher, reports, identity="this", clock=self._clock)
+        silent = cast("Recorder", Silent())
         through = WriteThrough(clients[0], rollouts)
         return RolloutReconciler(
             rollouts=rollouts,
@@ -224,7 +226,8 @@ class CrashLab:
             catalogue=CATALOGUE,
             clock=self._clock,
             metrics=RolloutMetrics(CollectorRegistry(), self._clock),
-            teller=Teller(cast("Recorder", Silent())),
+            teller=Teller(silent),
+            unreadable=UnreadableTeller(through, silent, self._clock),
             deletion=Deletion(publisher, cast("Any", self.data_plane), fleet, through, self._clock),
         )
 
