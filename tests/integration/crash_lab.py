@@ -27,9 +27,12 @@ from controller.reconcilers.observed import (
     hosts_of,
     observe_revision,
     observe_rollout,
+    references_of,
 )
+from controller.reconcilers.references import References
 from controller.reconcilers.rollouts import RolloutReconciler
 from controller.reconcilers.services import BY_SERVICE, ServiceEndpoints, observe_service, observe_slice
+from controller.reconcilers.sources import BY_SOURCE, Sources
 from controller.reconcilers.teller import Teller
 from controller.reconcilers.traffic import BY_HOST, BY_OWNER, TrafficPublisher
 from controller.reconcilers.unreadable import UnreadableTeller
@@ -186,7 +189,7 @@ class CrashLab:
             )
             for kind in (ROLLOUTS, REVISIONS)
         ]
-        rollouts = Store(observe_rollout, indexers={BY_HOST: hosts_of})
+        rollouts = Store(observe_rollout, indexers={BY_HOST: hosts_of, BY_SOURCE: references_of})
         revisions = Store(observe_revision, indexers={BY_OWNER: lambda r: (r.owner,)})
         for store, client in ((revisions, clients[1]), (rollouts, clients[0])):
             for raw in (await client.list_page()).items:
@@ -222,6 +225,7 @@ class CrashLab:
                 metrics=self,
                 catalogue=CATALOGUE,
             ),
+            references=References(clients[0], Sources({}, rollouts, None)),
             publisher=publisher,
             catalogue=CATALOGUE,
             clock=self._clock,
