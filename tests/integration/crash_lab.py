@@ -42,7 +42,7 @@ from controller.runtime.recorder import Recorder
 from controller.runtime.resource import RawObject
 from controller.runtime.store import Store
 from controller.runtime.testing import FakeClock
-from controller.runtime.transport import Query, Transport
+from controller.runtime.transport import Transport
 from controller.runtime.workqueue import WorkQueue
 from controller.runtime.writes import WriteThrough
 from tests.virtual import CATALOGUE, Behaviour, VirtualRollout, rollout_of
@@ -92,31 +92,19 @@ class FailingTransport:
         self._inner = inner
         self._failpoints = failpoints
 
-    async def request(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Query | None = None,
-        body: RawObject | None = None,
-        content_type: str = "application/json",
-        timeout: float,
-    ) -> RawObject:
-        def ask() -> Any:
-            return self._inner.request(
-                method, path, query=query, body=body, content_type=content_type, timeout=timeout
-            )
-
+    async def request(self, method: str, path: str, **how: Any) -> RawObject:
+        """See `Transport.request`."""
         if method == "GET":
-            return cast("RawObject", await ask())
+            return await self._inner.request(method, path, **how)
         self._failpoints.point()
-        answer = await ask()
+        answer = await self._inner.request(method, path, **how)
         self._failpoints.effects.append(f"{method} {path.partition('/namespaces/')[2].partition('/')[2]}")
         self._failpoints.point()
-        return cast("RawObject", answer)
+        return answer
 
-    def stream(self, path: str, *, query: Query, timeout: float) -> Any:
-        return self._inner.stream(path, query=query, timeout=timeout)
+    def stream(self, path: str, **how: Any) -> Any:
+        """See `Transport.stream`."""
+        return self._inner.stream(path, **how)
 
 
 class DataPlane:
