@@ -8,18 +8,15 @@ Evidence that is no news stays in memory for a while (``core.saving``).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 import structlog
 from structlog.contextvars import bound_contextvars
 
-from controller.api.agent import Agent, AgentParts, FrozenAgent
 from controller.api.quantities import format_percent
 from controller.api.reasons import ConditionType
 from controller.api.rollout import AgentRollout
-from controller.core.artifact import artifact_id, content, revision_name
 from controller.core.plan import Plan, plan
 from controller.core.saving import is_news, is_old
 from controller.core.snapshot import Latch, Snapshot
@@ -27,15 +24,16 @@ from controller.core.tally import Catalogue
 from controller.reconcilers.deletion import Deletion
 from controller.reconcilers.gather import Gatherer
 from controller.reconcilers.metrics import RolloutMetrics
-from controller.reconcilers.observed import ROLLOUTS, ObservedRevision, ObservedRollout
+from controller.reconcilers.observed import ObservedRevision, ObservedRollout
 from controller.reconcilers.references import References, Referred
+from controller.reconcilers.revisions import create_revision, delete_revision
 from controller.reconcilers.teller import Teller
 from controller.reconcilers.traffic import TrafficPublisher
 from controller.reconcilers.unreadable import UnreadableTeller
 from controller.reconcilers.unsaved import UnsavedEvidence
 from controller.runtime.clock import Clock
 from controller.runtime.controller import Result
-from controller.runtime.errors import ApiError, Conflict, NotFound, Unavailable
+from controller.runtime.errors import ApiError, Conflict, Unavailable
 from controller.runtime.store import Store
 from controller.runtime.writes import WriteThrough
 
@@ -194,11 +192,13 @@ class RolloutReconciler:
         if await self.deletion.hold(observed):
             return  # the object has changed, and comes back
         if decided.create_revision:
-            await self._create_revision(snapshot, referred.agent)
+            await create_revision(self.rollout_client, self.revision_client, snapshot, referred.agent)
         await self._save(observed, snapshot, decided)
         self.teller.stored(snapshot, decided)
         for name in decided.delete_revisions:
-            await self._delete_revision(f"{snapshot.rollout.metadata.namespace}/{name}", owner=key)
+            await delete_revision(
+                self.revision_client, f"{snapshot.rollout.metadata.namespace}/{name}", owner=key
+            )
         self.metrics.observe(key, decided.status)
 
     def _cut(self, snapshot: Snapshot, decided: Plan, gathered: float) -> None:
@@ -221,39 +221,6 @@ class RolloutReconciler:
             message=latch.message,
             seconds_since_evidence=self.clock.monotonic() - gathered,
         )
-
-    async def _create_revision(self, snapshot: Snapshot, agent: FrozenAgent | None) -> None:
-        """Freeze the wanted artifact under its name; ``agent`` is it, if it was read just now."""
-        if agent is None and snapshot.resolved is not None:
-            return  # it is there, or what it was made of is lost
-        metadata, artifact = snapshot.rollout.metadata, snapshot.artifact_id
-        wanted = agent or await self._wanted_agent(snapshot)
-        await self.revision_client.apply(
-            {
-                "metadata": {
-                    "name": revision_name(metadata.name, artifact),
-                    "namespace": metadata.namespace,
-                    "ownerReferences": [_owner(metadata.name, metadata.uid)],
-                },
-                "spec": {
-                    "rollout": metadata.name,
-                    "artifactID": artifact,
-                    "agent": content(wanted),
-                },
-            },
-            owner=metadata.key,
-        )
-
-    async def _wanted_agent(self, snapshot: Snapshot) -> AgentParts:
-        """The wanted agent, which refers to nothing.
-
-        The store keeps no prompts, so the spec is read again; if it has changed since, this plan is no longer wanted.
-        """
-        key = snapshot.rollout.metadata.key
-        agent = Agent.model_validate((await self.rollout_client.get(key))["spec"]["agent"])
-        if agent.prompts_from or artifact_id(agent) != snapshot.artifact_id:
-            raise Conflict(f"spec.agent of {key} has changed since it was decided on")
-        return agent
 
     async def _save(self, observed: ObservedRollout, snapshot: Snapshot, decided: Plan) -> None:
         """Store the status, or go on without if it differs from the stored one in nothing but young evidence."""
@@ -294,28 +261,10 @@ class RolloutReconciler:
             self.teller.in_doubt(snapshot, decided)
             raise
 
-    async def _delete_revision(self, key: str, *, owner: str) -> None:
-        try:
-            await self.revision_client.delete(key, owner=owner)
-        except NotFound:
-            return
-        _log.info("revision_deleted", revision=key)
-
 
 def _earliest(requeue_after: timedelta | None, retry_after: float | None) -> float | None:
     waits = [requeue_after.total_seconds()] if requeue_after is not None else []
     return min([*waits, *([retry_after] if retry_after is not None else [])], default=None)
-
-
-def _owner(name: str, uid: str) -> Mapping[str, object]:
-    return {
-        "apiVersion": ROLLOUTS.api_version,
-        "kind": ROLLOUTS.kind,
-        "name": name,
-        "uid": uid,
-        "controller": True,
-        "blockOwnerDeletion": True,
-    }
 
 
 def _delivery(rollout: AgentRollout) -> dict[str, str]:

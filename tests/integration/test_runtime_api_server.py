@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -68,6 +69,37 @@ async def test_a_user_without_rights_is_told_so(control_plane: ControlPlane, nam
 async def test_an_unusable_kubeconfig_is_named(tmp_path: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"no usable Kubernetes configuration in .*nowhere"):
         await KubernetesTransport.connect(kubeconfig=str(tmp_path / "nowhere.kubeconfig"))
+
+
+@pytest.mark.parametrize("watch_list", [True, False], ids=["WatchList", "list and watch"])
+async def test_metadata_comes_without_contents(
+    transport: KubernetesTransport, namespace: str, watch_list: bool
+) -> None:
+    whole = ResourceClient(transport, CONFIG_MAPS, field_manager="runtime-tests", namespace=namespace)
+    client = ResourceClient(
+        transport, CONFIG_MAPS, field_manager="runtime-tests", namespace=namespace, metadata_only=True
+    )
+    raw: RawObject = {"metadata": {"name": "one", "namespace": namespace}, "data": {"secret": "planted"}}
+    await whole.create(raw)
+    seen: list[RawObject] = []
+
+    def project(raw: RawObject) -> str:
+        seen.append(raw)
+        return str(raw["metadata"]["name"])
+
+    settings = replace(QUICK, watch_list=watch_list)
+    informer: Informer[str] = Informer(client, project, SystemClock(), settings=settings)
+
+    async def look() -> None:
+        await whole.create({**raw, "metadata": {"name": "two", "namespace": namespace}})
+        await whole.delete(f"{namespace}/one")
+        await _eventually(lambda: informer.store.get(f"{namespace}/two") is not None)
+        await _eventually(lambda: informer.store.get(f"{namespace}/one") is None)
+
+    await _running(informer, look)
+    assert {raw["metadata"]["name"] for raw in seen} >= {"one", "two"}
+    assert "planted" not in str(seen)
+    assert (await client.get(f"{namespace}/two"))["data"] == {"secret": "planted"}
 
 
 async def test_an_object_stored_before_a_stricter_schema_does_not_stop_the_others(

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from controller.api.agent import Agent
 from controller.core.artifact import artifact_id
+from controller.core.references import Resolved, resolve, text_content
 
 Raw = dict[str, Any]
 
@@ -106,6 +107,27 @@ def test_a_text_that_moves_to_another_field_changes_it(agent: Raw, name: str, va
     as_prompt = agent | {"prompts": {name: value}, "dependencies": {}}
     as_dependency = agent | {"prompts": {}, "dependencies": {name: value}}
     assert identify(as_prompt) != identify(as_dependency)
+
+
+@given(agents, st.data())
+def test_where_a_prompt_is_read_from_does_not_matter_and_its_text_does(
+    agent: Raw, data: st.DataObject
+) -> None:
+    prompts = {name: f"{text}." for name, text in agent["prompts"].items()}  # white space alone is refused
+    moved = data.draw(st.sets(st.sampled_from(sorted(prompts)), min_size=1))
+    sources = {name: {"configMapKeyRef": {"name": "prompts", "key": "k"}} for name in moved}
+    kept = {name: text for name, text in prompts.items() if name not in moved}
+    referring = Agent.model_validate(agent | {"prompts": kept, "promptsFrom": sources})
+    found = resolve(referring, {name: text_content(prompts[name]) for name in moved})
+    assert isinstance(found, Resolved)
+    assert found.record.artifact_id == identify(agent | {"prompts": prompts})
+    changed = data.draw(st.sampled_from(sorted(moved)))
+    other = resolve(
+        referring, {name: text_content(prompts[name] + "!" * (name == changed)) for name in moved}
+    )
+    assert isinstance(other, Resolved)
+    assert other.record.artifact_id != found.record.artifact_id
+    assert other.record.spec_hash == found.record.spec_hash
 
 
 def assert_changes(agent: Raw, *path: str, value: str) -> None:

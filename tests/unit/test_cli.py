@@ -42,6 +42,14 @@ def test_help_has_an_example() -> None:
         (["--prometheus-url", "http://p", "--allowed-url-host", "http://a.example:80/"], "write a.example"),
         (["--prometheus-url", "http://p", "--allowed-host", "Shop=a.example"], "not the name of a namespace"),
         (["--prometheus-url", "http://p", "--router-tls-cert-file", "a.crt"], "give both or none"),
+        (
+            ["--prometheus-url", "http://p", "--secret-hmac-key-file", "/nowhere/key"],
+            "/nowhere/key: No such file",
+        ),
+        (
+            ["--prometheus-url", "http://p", "--secret-hmac-key-file", "/dev/null"],
+            "/dev/null has 0 bytes, and at least 32 are needed: write some with `openssl rand",
+        ),
         (["--prometheus-url", "http://p", "--log-format", "xml"], "'xml' is not one of"),
         (["--prometheus-url", "http://p", "--log-level", "loud"], "'loud' is not one of"),
     ],

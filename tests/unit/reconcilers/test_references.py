@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import pytest
 
@@ -12,8 +13,11 @@ from controller.api.agent import SourceKind
 from controller.api.reasons import ConditionType, Reason, State
 from controller.api.status import Condition
 from controller.reconcilers import references
-from controller.runtime.errors import Forbidden, Unavailable
+from controller.reconcilers.sources import SourceWatch
+from controller.runtime.errors import Conflict, Forbidden, Unavailable
+from controller.runtime.listwatch import Applied, Deleted, Event, ListFinished, Progressed
 from controller.runtime.resource import resource_version_of
+from controller.runtime.watcher import Watcher
 from tests.unit.reconcilers.test_rollouts import KEY, World
 from tests.virtual import Behaviour
 
@@ -365,6 +369,100 @@ async def test_a_deleted_revision_whose_content_is_lost_changes_no_version() -> 
     assert world.rollout.status.stable == stable
     assert world.rollout.status.candidate is None
     assert said(world, ConditionType.DRIFTED) == ("True", Reason.REFERENCE_CHANGED)
+
+
+async def refused_for_its_backend() -> World:
+    """The spec was resolved, and is refused for another reason: nothing keeps what its version was to be made of."""
+    world = await serving(v1="You help.", v2="You help a lot.")
+    new = {"configMapKeyRef": {"name": "prompts", "key": "v2"}}
+    world.want("http://v1", agent=agent(system=new))
+    await world.reconcile()
+    assert said(world, ConditionType.ACCEPTED) == ("False", Reason.SAME_BACKEND)
+    return world
+
+
+async def accept_by_header(world: World) -> None:
+    new = {"configMapKeyRef": {"name": "prompts", "key": "v2"}}
+    world.want("http://v1", agent=agent(system=new), delivery="Header")
+    await world.reconcile()
+
+
+async def test_what_was_never_made_a_version_is_read_anew_when_it_becomes_one() -> None:
+    world = await refused_for_its_backend()
+    put(world, v1="You help.", v2="You help even more.")
+    await accept_by_header(world)
+    assert world.rollout.status.candidate is not None
+    revision = world.revision_api.objects[f"shop/{world.rollout.status.candidate.revision}"]
+    assert revision["spec"]["agent"]["prompts"] == {"system": "You help even more."}
+    assert revision["spec"]["artifactID"] == world.rollout.status.candidate.artifact_id
+
+
+async def test_what_was_never_made_a_version_and_is_gone_is_not_found() -> None:
+    world = await refused_for_its_backend()
+    put(world, v1="You help.")
+    await accept_by_header(world)
+    assert said(world, ConditionType.ACCEPTED) == ("False", Reason.REF_NOT_FOUND)
+    assert len(world.revision_api.objects) == 1
+
+
+async def test_a_spec_that_has_changed_unseen_is_decided_on_when_it_is_seen() -> None:
+    world = await serving()
+    put(world, v1="You help.", v2="You help a lot.")
+    new = {"configMapKeyRef": {"name": "prompts", "key": "v2"}}
+    world.want("http://v2", agent=agent("http://v2", system=new))
+    unseen = world.api.objects[KEY]
+    changed = {**unseen["spec"], "agent": agent("http://v3", system=new)}
+    world.api.objects[KEY] = {**unseen, "spec": changed}
+    with pytest.raises(Conflict, match=r"spec\.agent of shop/agent has changed since it was seen"):
+        await world.reconcile()
+    assert len(world.revision_api.objects) == 1
+
+
+async def test_a_secret_that_is_not_in_base64_is_told_without_a_word_of_it() -> None:
+    world = World()
+    stored(world, SourceKind.SECRET, {"v1": "hunter2!"})
+    world.want("http://v1", agent=agent(system=SECRET))
+    await world.reconcile()
+    message = condition(world, ConditionType.ACCEPTED).message
+    assert message.endswith("key v1 of Secret prompts is not in base64")
+
+
+class Told:
+    """A watch of metadata, fed by hand."""
+
+    def __init__(self) -> None:
+        self.followers: list[Callable[[Event], None]] = []
+
+    async def run(self, emit: Callable[[Event], None]) -> None:
+        self.followers.append(emit)
+        await asyncio.Event().wait()
+
+
+async def test_a_kind_is_followed_from_the_first_reference_to_it_on() -> None:
+    world, told = World(), Told()
+    watch = SourceWatch(SourceKind.CONFIG_MAP, cast("Watcher", told), world.sources, world.rollouts)
+    following = asyncio.create_task(watch.run())
+    put_secret(world, v1="You help.")
+    put(world, v1="You help.")
+    world.want("http://v1", agent=agent(system=SECRET))
+    await world.reconcile()
+    assert told.followers == []
+    world.want("http://v1", agent=agent(system=CONFIG_MAP))
+    await world.reconcile()
+    (emit,) = told.followers
+    keys: list[str] = []
+    world.sources.on_change(keys.append)
+    newer = {"metadata": {"name": "prompts", "namespace": "shop", "resourceVersion": "100000"}}
+    emit(Progressed(100_000))
+    emit(ListFinished(frozenset({"shop/prompts"}), 100_000))
+    assert keys == []
+    emit(Applied("shop/prompts", newer))
+    assert keys == [KEY]
+    await world.reconcile()
+    emit(ListFinished(frozenset(), 100_001))
+    emit(Deleted("shop/prompts", newer))
+    assert keys == [KEY] * 3
+    following.cancel()
 
 
 async def test_a_change_that_is_told_while_the_old_answer_is_on_its_way_is_not_missed() -> None:
