@@ -335,7 +335,7 @@ async def measure(plan: Plan, status: Status, console: Console) -> dict[str, Any
     if plan.failing:
         status.stop()
         together = Scenario(
-            f"{plan.failing} at once", plan.failing, plan.failing, 5, 1, at_once=True, per_second=10
+            f"{plan.failing} at once", plan.failing, plan.failing, 5, 1, at_once=True, per_second=5
         )
         found["failing"] = await measure_rollbacks(together, console)
     return found

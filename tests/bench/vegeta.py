@@ -15,6 +15,7 @@ from devkit.process import Process, wait_until
 from devkit.toolchain import Toolchain
 
 _STOP_SECONDS = 60.0
+_MOST_WORKERS = 1024
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,10 @@ class Vegeta:
             f"-rate={f'{round(per_second * 10)}/10s' if per_second else 0}",
             f"-duration={seconds:g}s",
         ]
-        if workers:
+        if not workers:
+            # Requests that are not answered must not pile up in memory on a machine that is too busy for them.
+            command += [f"-max-workers={_MOST_WORKERS}"]
+        else:
             command += [f"-workers={workers}", f"-max-workers={workers}", f"-connections={workers}"]
         self._process = Process("vegeta", command, directory)
 
