@@ -4,8 +4,9 @@ An Envoy is connected to one replica, which alone sees what it acknowledged. Onl
 it, in a Lease of their own each: which routers they have, which splits these acknowledged, and which cuts they hold
 that status does not show (a leader may have lost its Lease before it could store one).
 
-What raises needs a yes: a split with a candidate counts as acknowledged only where a report says so. What merely waits
-needs a no: of tables without a candidate, by far the most, a report names only those that are not acknowledged yet.
+What has just changed needs a yes: a split with a candidate, and for a minute the table that a cut left, count as
+acknowledged only where a report says so. What stays as it is needs a no: of tables without a candidate, by far the most,
+a report names only those that are not acknowledged yet.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ REPORT = "agentrollout.dev/report"
 
 VALID_SECONDS = 30.0
 """A report that was not renewed for so long is void: its replica is gone, and so are its connections."""
+CUT_SECONDS = 60.0
+"""So long after a cut only a yes counts; a report that was written before it would be silent too."""
 FORGOTTEN_SECONDS = 600.0
 """After so long the Lease of a replica that is gone is removed."""
 
@@ -44,7 +47,8 @@ class Report:
         replica: Identity of the replica.
         renewed: When it said so, on its own clock; only compared with itself.
         routers: Names of the Envoys that are connected to it.
-        acknowledged: Digests of the tables with a candidate that all its routers acknowledged.
+        acknowledged: Digests of the tables that all its routers acknowledged: those with a candidate, and those that
+            lost theirs not long ago.
         pending: Keys of rollouts without a candidate whose table, or whose removal, its routers have not acknowledged yet.
         latches: Cuts for a reason that it serves and status did not show.
     """
@@ -56,11 +60,9 @@ class Report:
     pending: frozenset[str] = frozenset()
     latches: Mapping[str, Latch] = field(default_factory=dict)
 
-    def serves(self, table: TrafficTable) -> bool:
-        """Whether all its routers acknowledged the table."""
-        return (
-            table.key not in self.pending if table.candidate is None else digest(table) in self.acknowledged
-        )
+    def serves(self, table: TrafficTable, *, changed: bool) -> bool:
+        """Whether all its routers acknowledged the table; of one that has not ``changed`` silence says yes."""
+        return digest(table) in self.acknowledged if changed else table.key not in self.pending
 
     def to_json(self) -> str:
         """The report as ``observe_report`` reads it."""
@@ -152,6 +154,8 @@ class Fleet:
         self._clock = clock
         self._heard: dict[str, float] = {}
         self._agreed: dict[str, Programmed] = {}
+        self._cut_at: dict[str, float] = {}
+        self._serving: set[str] = set()
         self._listeners: list[Callable[[str], None]] = []
         reports.on_change(self._report_changed)
 
@@ -168,12 +172,14 @@ class Fleet:
         """What every router of every replica acknowledged for the rollout."""
         own, others = self._own.programmed(key), self._others()
         wanted = self._publisher.published(key)
+        changed = self._has_changed(key, wanted)
         if not others:
             self._agreed.pop(key, None)
             return own
         instances = len(self._own.routers.union(*(report.routers for report in others)))
         agreed = self._agreed.get(key)
-        if wanted and (own.table == wanted or not own.instances) and all(r.serves(wanted) for r in others):
+        acknowledged_here = own.table == wanted or not own.instances
+        if wanted and acknowledged_here and all(r.serves(wanted, changed=changed) for r in others):
             if agreed is None or agreed.table != wanted:
                 agreed = self._agreed[key] = Programmed(wanted, self._clock.now(), instances)
         elif agreed is None:
@@ -195,6 +201,20 @@ class Fleet:
         """Keys of the Leases whose replicas have been gone for long."""
         now = self._clock.monotonic()
         return tuple(key for key, at in self._heard.items() if now - at >= FORGOTTEN_SECONDS)
+
+    def _has_changed(self, key: str, wanted: TrafficTable | None) -> bool:
+        """Whether the table has a candidate, or had one until not long ago."""
+        if wanted is not None and wanted.candidate is not None:
+            self._serving.add(key)
+            return True
+        now = self._clock.monotonic()
+        if key in self._serving:
+            self._serving.remove(key)
+            self._cut_at[key] = now
+        if now - self._cut_at.get(key, now - CUT_SECONDS) < CUT_SECONDS:
+            return True
+        self._cut_at.pop(key, None)
+        return False
 
     def _others(self, *, also_connected_here: bool = False) -> list[Report]:
         """The valid reports of other replicas; of those whose routers are all connected here by now only if asked for."""
@@ -221,6 +241,7 @@ class Fleet:
         self._agreed = {
             each: agreed for each, agreed in self._agreed.items() if self._publisher.published(each)
         }
+        self._serving = {each for each in self._serving if self._publisher.published(each)}
         for changed in self._concerned(old, new):
             self._tell(changed)
 
@@ -244,6 +265,6 @@ class Fleet:
         differing = before.acknowledged ^ after.acknowledged
         for table in self._publisher.tables():
             # With other routers everything may stand differently, if only that there are some at all.
-            if not same or (table.candidate is not None and digest(table) in differing):
+            if not same or (self._has_changed(table.key, table) and digest(table) in differing):
                 changed.add(table.key)
         return sorted(changed)

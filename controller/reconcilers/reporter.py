@@ -9,7 +9,8 @@ import structlog
 
 from controller.adapters.ports import TrafficRouter
 from controller.core.snapshot import Latch
-from controller.reconcilers.fleet import REPORT, Fleet, Report, digest
+from controller.core.traffic import TrafficTable
+from controller.reconcilers.fleet import CUT_SECONDS, REPORT, Fleet, Report, digest
 from controller.reconcilers.traffic import TrafficPublisher
 from controller.runtime.clock import Clock
 from controller.runtime.errors import ApiError, NotFound
@@ -52,9 +53,11 @@ class FleetReporter:
         self._publisher = publisher
         self._clock = clock
         self._acknowledged: dict[str, str] = {}
+        self._serving: set[str] = set()
+        self._cut_at: dict[str, float] = {}
         self._pending: set[str] = set()
         self._leading = False
-        self._reported = Report(lock.identity, "")
+        self._reported, self._reported_at = Report(lock.identity, ""), clock.monotonic()
         self._changed = asyncio.Event()
         router.on_change(self.note)
         publisher.on_change(self.note)
@@ -65,13 +68,27 @@ class FleetReporter:
         served = table is not None and self._router.programmed(key).serves(table)
         self._acknowledged.pop(key, None)
         self._pending.discard(key)
-        if table is not None and table.candidate is not None and served:
+        if table is None:
+            self._serving.discard(key)
+        elif self._needs_a_yes(table) and served:
             self._acknowledged[key] = digest(table)
-        elif (table is not None and table.candidate is None and not served) or (
+        if (table is not None and table.candidate is None and not served) or (
             self._publisher.is_withdrawn(key) and self._router.programmed(key).table is not None
         ):
             self._pending.add(key)
         self._changed.set()
+
+    def _needs_a_yes(self, table: TrafficTable) -> bool:
+        """Whether it has a candidate, or had one until not long ago; longer than any leader asks for."""
+        now = self._clock.monotonic()
+        if table.candidate is not None:
+            self._serving.add(table.key)
+            return True
+        if table.key in self._serving:
+            self._serving.remove(table.key)
+            self._cut_at[table.key] = now
+        self._cut_at = {key: at for key, at in self._cut_at.items() if now - at < 10 * CUT_SECONDS}
+        return table.key in self._cut_at
 
     def leads(self, leading: bool) -> None:
         """Whether this replica leads, and thus has nobody to report to."""
@@ -94,8 +111,9 @@ class FleetReporter:
     async def _report(self) -> None:
         """Write what there is to say; who has nothing to say and had nothing before need not write at all."""
         report = self._current()
-        silent = (report.routers, report.latches) == (frozenset(), {})
-        if silent and (self._reported.routers, self._reported.latches) == (frozenset(), {}):
+        if replace(report, renewed="") == replace(self._reported, renewed="") and not self._beat_is_due(
+            report
+        ):
             return
         await self._lock.client.apply(
             {
@@ -108,7 +126,12 @@ class FleetReporter:
             },
             force=True,
         )
-        self._reported = report
+        self._reported, self._reported_at = report, self._clock.monotonic()
+
+    def _beat_is_due(self, report: Report) -> bool:
+        """Who has nothing to say need not go on saying so."""
+        silent = (report.routers, report.latches) == (frozenset(), {})
+        return not silent and self._clock.monotonic() - self._reported_at >= HEARTBEAT_SECONDS
 
     def _current(self) -> Report:
         routers = self._router.routers

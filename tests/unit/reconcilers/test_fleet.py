@@ -12,6 +12,7 @@ from controller.api.reasons import Reason
 from controller.core.snapshot import Latch
 from controller.core.traffic import Backend, Programmed, TrafficTable
 from controller.reconcilers.fleet import (
+    CUT_SECONDS,
     FORGOTTEN_SECONDS,
     REPORT,
     VALID_SECONDS,
@@ -156,6 +157,27 @@ def test_when_routers_come_to_another_replica_rollouts_without_candidate_are_loo
     world.told.clear()
     world.hear(other())
     assert (world.programmed.serves(IDLE), world.told) == (True, [KEY])
+
+
+def test_for_a_minute_after_a_cut_silence_says_nothing() -> None:
+    world = World()
+    world.hear(other(acknowledged=(SPLIT,)))
+    assert world.programmed.serves(SPLIT)
+    world.here.wanted[KEY] = world.here.taken = IDLE
+    assert not world.programmed.serves(IDLE), "the report is older than the cut"
+    world.hear(other(acknowledged=(IDLE,)))
+    assert world.programmed.serves(IDLE)
+
+
+def test_later_silence_says_yes() -> None:
+    world = World()
+    world.hear(other(acknowledged=(SPLIT,)))
+    assert world.programmed.serves(SPLIT)
+    world.here.wanted[KEY] = world.here.taken = IDLE
+    assert not world.programmed.serves(IDLE)
+    world.clock.advance(CUT_SECONDS)
+    world.hear(other())
+    assert world.programmed.serves(IDLE)
 
 
 def test_a_report_is_void_when_all_its_routers_have_come_here() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from controller.api.reasons import Reason
 from controller.core.snapshot import Latch
 from controller.core.traffic import Programmed, TrafficTable
-from controller.reconcilers.fleet import Report, digest, observe_report
+from controller.reconcilers.fleet import CUT_SECONDS, Report, digest, observe_report
 from controller.reconcilers.reporter import COALESCE_SECONDS, HEARTBEAT_SECONDS, FleetReporter
 from controller.runtime.errors import NotFound, Unavailable
 from controller.runtime.leader import LeaseLock
@@ -104,10 +105,44 @@ async def test_acknowledged_splits_are_reported_within_a_moment(world: World) ->
 
 async def test_many_changes_at_once_are_one_report(world: World) -> None:
     before = len(world.around.written)
+    world.around.taken = SPLIT
     for _ in range(100):
         world.around.changed()
     await world.a_moment()
     assert len(world.around.written) == before + 1
+
+
+async def test_a_change_that_leaves_the_report_as_it_is_is_not_written(world: World) -> None:
+    before = len(world.around.written)
+    for _ in range(100):
+        world.around.changed()
+        await world.clock.run_for(HEARTBEAT_SECONDS / 1000)
+    assert len(world.around.written) == before
+
+
+async def test_a_table_that_lost_its_candidate_is_reported_for_as_long_as_a_leader_may_ask(
+    world: World,
+) -> None:
+    world.around.changed()
+    world.around.wanted[KEY] = world.around.taken = IDLE
+    world.around.changed()
+    await world.a_moment()
+    assert world.last.acknowledged == {digest(IDLE)}
+    await world.clock.run_for(CUT_SECONDS)
+    world.around.changed()
+    await world.clock.run_for(2 * HEARTBEAT_SECONDS)
+    assert world.last.acknowledged == {digest(IDLE)}
+    await world.clock.run_for(10 * CUT_SECONDS)
+    world.around.changed()
+    await world.clock.run_for(2 * HEARTBEAT_SECONDS)
+    assert world.last.acknowledged == frozenset()
+
+
+async def test_a_table_that_never_had_a_candidate_is_not_reported(world: World) -> None:
+    world.around.wanted["shop/idle"] = world.around.taken = replace(IDLE, key="shop/idle")
+    world.around.changed("shop/idle")
+    await world.a_moment()
+    assert world.last.acknowledged == frozenset()
 
 
 async def test_a_split_that_is_no_longer_wanted_is_no_longer_reported(world: World) -> None:
@@ -122,6 +157,7 @@ async def test_a_split_that_is_no_longer_wanted_is_no_longer_reported(world: Wor
     world.around.changed()
     await world.a_moment()
     assert world.last.pending == frozenset()
+    assert world.last.acknowledged == {digest(IDLE)}
 
 
 async def test_routes_that_are_to_go_are_pending_until_the_routers_let_go(world: World) -> None:
@@ -177,7 +213,7 @@ async def test_a_leader_reports_to_nobody_and_removes_what_is_left_of_replicas_l
 
 
 async def test_an_api_server_that_refuses_is_asked_again_at_its_own_pace(world: World) -> None:
-    world.around.fails = Unavailable("away", retry_after=5.0)
+    world.around.fails, world.around.taken = Unavailable("away", retry_after=5.0), SPLIT
     world.around.changed()
     await world.a_moment()
     before = len(world.around.written)
