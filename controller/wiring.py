@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
-from collections.abc import Callable, Iterable
 from typing import Any
 
 import structlog
@@ -17,7 +16,6 @@ from controller.adapters.envoy.options import RouterOptions
 from controller.adapters.envoy.router import EnvoyRouter
 from controller.adapters.ports import MetricSource
 from controller.adapters.prometheus import PrometheusSource
-from controller.api.agent import SourceKind
 from controller.api.quantities import format_percent
 from controller.reconcilers.backends import Backends
 from controller.reconcilers.deletion import Deletion
@@ -25,54 +23,36 @@ from controller.reconcilers.gather import Gatherer
 from controller.reconcilers.images import PODS, PodImages
 from controller.reconcilers.metrics import RolloutMetrics
 from controller.reconcilers.observed import (
-    REVISIONS,
-    ROLLOUTS,
     ObservedRevision,
-    ObservedRollout,
-    hosts_of,
-    observe_revision,
-    observe_rollout,
-    references_of,
 )
 from controller.reconcilers.references import References
 from controller.reconcilers.roles import RoleReconciler
 from controller.reconcilers.rollouts import RolloutReconciler
 from controller.reconcilers.services import (
-    BY_SERVICE,
-    ENDPOINT_SLICES,
-    SERVICES,
-    ObservedService,
-    ObservedSlice,
     ServiceEndpoints,
-    observe_service,
-    observe_slice,
     referring,
-    services_of,
 )
-from controller.reconcilers.sources import BY_SOURCE, CONFIG_MAPS, SECRETS, Sources, SourceWatch
 from controller.reconcilers.teller import Teller
-from controller.reconcilers.traffic import BY_HOST, BY_OWNER, TrafficPublisher
+from controller.reconcilers.traffic import TrafficPublisher
 from controller.reconcilers.unreadable import UnreadableTeller
 from controller.replicas import Replicas
 from controller.runtime.client import ResourceClient
-from controller.runtime.clock import Clock, SystemClock
+from controller.runtime.clock import SystemClock
 from controller.runtime.controller import Controller
 from controller.runtime.errors import NotFound
-from controller.runtime.informer import Informer
 from controller.runtime.manager import Manager
 from controller.runtime.metrics import RuntimeMetrics, process_metrics
 from controller.runtime.recorder import EVENTS, Recorder
 from controller.runtime.store import Store
 from controller.runtime.transport import KubernetesTransport
-from controller.runtime.watcher import Watcher
 from controller.runtime.workqueue import WorkQueue
 from controller.runtime.writes import WriteThrough
 from controller.settings import FIELD_MANAGER, Address, OperatorSettings
+from controller.watched import BY_ARTIFACT, Watched
 from controller.web import HttpServer, ReadArtifact, create_app
 
 CONTROLLER = "agentrollout"
 EVENT_SOURCE = "agentrollout.dev/operator"
-BY_ARTIFACT = "artifact"
 WORKERS = 64
 IMAGES = "images"
 IMAGE_WORKERS = 4
@@ -117,11 +97,9 @@ def build_manager(
 ) -> Manager:
     """All parts of the operator in one manager, not yet running."""
     clock = SystemClock()
-    rollout_client = ResourceClient(transport, ROLLOUTS, field_manager=FIELD_MANAGER)
-    revision_client = ResourceClient(transport, REVISIONS, field_manager=FIELD_MANAGER)
-    rollouts, revisions = _informers(rollout_client, revision_client, clock, runtime_metrics)
-    services, slices = _service_informers(transport, clock, runtime_metrics)
-    endpoints = ServiceEndpoints(services.store, slices.store)
+    watched = Watched.of(settings, transport, clock, runtime_metrics)
+    rollouts, revisions = watched.rollouts.store, watched.revisions.store
+    endpoints = ServiceEndpoints(watched.services.store, watched.slices.store)
     images_queue = WorkQueue(IMAGES, clock, metrics=runtime_metrics)
     images = PodImages(endpoints, images_queue, lambda *where: _pods(transport, *where))
     users = settings.router_address
@@ -135,12 +113,11 @@ def build_manager(
         ),
         endpoints=endpoints,
     )
-    publisher = TrafficPublisher(router, rollouts.store, revisions.store, settings.allowed_hosts)
+    publisher = TrafficPublisher(router, rollouts, revisions, settings.allowed_hosts)
     replicas = Replicas.of(settings, leases, router, publisher, clock, runtime_metrics)
-    sources, watches = _sources(settings, transport, rollouts.store, clock, runtime_metrics)
     metrics = RolloutMetrics(registry, clock)
     gatherer = Gatherer(
-        revisions=revisions.store,
+        revisions=revisions,
         publisher=publisher,
         fleet=replicas.fleet,
         backends=Backends(settings.allowed_url_hosts, endpoints, images),
@@ -154,15 +131,15 @@ def build_manager(
         instance=socket.gethostname(),
         metrics=runtime_metrics,
     )
-    written = WriteThrough(rollout_client, rollouts.store)
+    written = WriteThrough(watched.rollout_client, rollouts)
     deletion = Deletion(publisher, router, replicas.fleet, written, clock)
     reconciler = RolloutReconciler(
-        rollouts=rollouts.store,
-        revisions=revisions.store,
+        rollouts=rollouts,
+        revisions=revisions,
         rollout_client=written,
-        revision_client=WriteThrough(revision_client, revisions.store),
+        revision_client=WriteThrough(watched.revision_client, revisions),
         gatherer=gatherer,
-        references=References(rollout_client, sources),
+        references=References(watched.rollout_client, watched.sources),
         publisher=publisher,
         catalogue=CATALOGUE,
         clock=clock,
@@ -175,7 +152,7 @@ def build_manager(
     roles = RoleReconciler(
         replicas.elector.role,
         reconciler,
-        rollouts=rollouts.store,
+        rollouts=rollouts,
         publisher=publisher,
         queue=queue,
         metrics=metrics,
@@ -184,23 +161,18 @@ def build_manager(
     replicas.elector.on_role(roles.role_changed)
     replicas.fleet.on_change(queue.add)
     publisher.on_change(queue.add)
-    sources.on_change(queue.add)
+    watched.sources.on_change(queue.add)
     router.on_change(lambda key: _acknowledged(key, publisher, metrics, router))
     router.on_change(queue.add)
     for behind in (endpoints, images):
-        behind.on_change(lambda service: queue.add_all(referring(service, rollouts.store, revisions.store)))
+        behind.on_change(lambda service: queue.add_all(referring(service, rollouts, revisions)))
     manager = Manager()
     web = _web(
-        settings, manager, registry, lambda found: _read_artifact(found, revisions.store, revision_client)
+        settings, manager, registry, lambda found: _read_artifact(found, revisions, watched.revision_client)
     )
     manager.add_runnable("http", web.run, before_sync=True)
-    manager.add_informer(rollouts)
-    manager.add_informer(revisions)
-    manager.add_informer(services)
-    manager.add_informer(slices)
+    watched.join(manager)
     manager.add_runnable("xds", lambda: _serve_xds(router, settings.xds_address))
-    for watch in watches:
-        manager.add_runnable(watch.name, watch.run)
     replicas.join(manager)
     manager.add_runnable("events", recorder.run)
     manager.add_controller(
@@ -218,56 +190,6 @@ def _pods(transport: KubernetesTransport, namespace: str, label_selector: str) -
     return ResourceClient(
         transport, PODS, field_manager=FIELD_MANAGER, namespace=namespace, label_selector=label_selector
     )
-
-
-def _informers(
-    rollouts: ResourceClient, revisions: ResourceClient, clock: Clock, metrics: RuntimeMetrics
-) -> tuple[Informer[ObservedRollout], Informer[ObservedRevision]]:
-    by_what_they_name = {BY_HOST: hosts_of, BY_SERVICE: services_of, BY_SOURCE: references_of}
-    by_owner_and_artifact: dict[str, Callable[[ObservedRevision], Iterable[str]]] = {
-        BY_OWNER: lambda observed: (observed.owner,),
-        BY_ARTIFACT: lambda observed: (observed.revision.artifact_id,),
-        BY_SERVICE: services_of,
-    }
-    return (
-        Informer(rollouts, observe_rollout, clock, indexers=by_what_they_name, metrics=metrics),
-        Informer(revisions, observe_revision, clock, indexers=by_owner_and_artifact, metrics=metrics),
-    )
-
-
-def _service_informers(
-    transport: KubernetesTransport, clock: Clock, metrics: RuntimeMetrics
-) -> tuple[Informer[ObservedService], Informer[ObservedSlice]]:
-    """Of all namespaces' Services and endpoints only a few words each are kept; see docs/adr/0012."""
-    services = ResourceClient(transport, SERVICES, field_manager=FIELD_MANAGER)
-    slices = ResourceClient(transport, ENDPOINT_SLICES, field_manager=FIELD_MANAGER)
-    by_service: dict[str, Callable[[ObservedSlice], Iterable[str]]] = {
-        BY_SERVICE: lambda observed: (observed.service,) if observed.service else ()
-    }
-    return (
-        Informer(services, observe_service, clock, metrics=metrics),
-        Informer(slices, observe_slice, clock, indexers=by_service, metrics=metrics),
-    )
-
-
-def _sources(
-    settings: OperatorSettings,
-    transport: KubernetesTransport,
-    rollouts: Store[ObservedRollout],
-    clock: Clock,
-    metrics: RuntimeMetrics,
-) -> tuple[Sources, list[SourceWatch]]:
-    """What references lead to; Secrets are neither read nor followed without a key for their digests."""
-    clients = {
-        kind: ResourceClient(transport, resource, field_manager=FIELD_MANAGER, metadata_only=True)
-        for kind, resource in ((SourceKind.CONFIG_MAP, CONFIG_MAPS), (SourceKind.SECRET, SECRETS))
-        if kind is SourceKind.CONFIG_MAP or settings.secret_key
-    }
-    sources = Sources(clients, rollouts, settings.secret_key)
-    return sources, [
-        SourceWatch(kind, Watcher(client, clock, metrics=metrics), sources, rollouts)
-        for kind, client in clients.items()
-    ]
 
 
 def _web(
