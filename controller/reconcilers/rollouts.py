@@ -33,7 +33,7 @@ from controller.reconcilers.unreadable import UnreadableTeller
 from controller.reconcilers.unsaved import UnsavedEvidence
 from controller.runtime.clock import Clock
 from controller.runtime.controller import Result
-from controller.runtime.errors import ApiError, Conflict, Unavailable
+from controller.runtime.errors import ApiError, Conflict, Invalid, Unavailable
 from controller.runtime.store import Store
 from controller.runtime.writes import WriteThrough
 
@@ -189,12 +189,14 @@ class RolloutReconciler:
         if not decided.cut and snapshot.latch and not snapshot.latch.reason:
             self.publisher.release(key)
         _log_transition(snapshot, decided)
-        if await self.deletion.hold(observed):
+        if await self._hold(observed):
             return  # the object has changed, and comes back
         if decided.create_revision:
             await create_revision(self.rollout_client, self.revision_client, snapshot, referred.agent)
-        await self._save(observed, snapshot, decided)
-        self.teller.stored(snapshot, decided)
+        if await self._save(observed, snapshot, decided):
+            self.teller.stored(snapshot, decided)
+        else:
+            self.teller.unstorable(snapshot, decided)
         for name in decided.delete_revisions:
             await delete_revision(
                 self.revision_client, f"{snapshot.rollout.metadata.namespace}/{name}", owner=key
@@ -222,20 +224,37 @@ class RolloutReconciler:
             seconds_since_evidence=self.clock.monotonic() - gathered,
         )
 
-    async def _save(self, observed: ObservedRollout, snapshot: Snapshot, decided: Plan) -> None:
-        """Store the status, or go on without if it differs from the stored one in nothing but young evidence."""
+    async def _hold(self, observed: ObservedRollout) -> bool:
+        try:
+            return await self.deletion.hold(observed)
+        except Invalid:
+            if observed.problem is None:
+                raise
+            return False  # nothing new is served of a refused spec
+
+    async def _save(self, observed: ObservedRollout, snapshot: Snapshot, decided: Plan) -> bool:
+        """Store the status, or go on without if it differs from the stored one in nothing but young evidence.
+
+        Returns:
+            Whether it could be stored. Where a spec is so broken that a rule of the CRD cannot even be asked, the API
+            server refuses every write to the object, that of its status included.
+        """
         stored = observed.rollout.status
         if decided.status == stored:
-            return
+            return True
         if not is_old(stored, self.clock.now()) and self._go_on(observed, decided):
-            return
+            return True
         try:
             await self._store_status(observed, snapshot, decided)
         except Conflict:
             raise
-        except ApiError:
+        except ApiError as error:
             self._go_on(observed, decided)
+            if isinstance(error, Invalid) and observed.problem is not None:
+                _log.warning("status_refused", error=str(error))
+                return False
             raise
+        return True
 
     def _go_on(self, observed: ObservedRollout, decided: Plan) -> bool:
         """Keep evidence in memory, so that it need not be read from ever further back; a decision counts once stored."""

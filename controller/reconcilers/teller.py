@@ -22,11 +22,21 @@ class Teller:
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
         self._in_doubt: dict[str, tuple[dict[str, Any], Transition]] = {}
+        self._unstorable: dict[str, Transition] = {}
 
     def stored(self, snapshot: Snapshot, decided: Plan) -> None:
         """The decided status is stored."""
+        self._unstorable.pop(snapshot.rollout.metadata.key, None)
         told = transition(snapshot.rollout.status, decided)
         if told is not None:
+            self._record(snapshot.rollout, told)
+
+    def unstorable(self, snapshot: Snapshot, decided: Plan) -> None:
+        """The API server stores nothing about this object: what keeps it from doing so is told all the same, once."""
+        told = transition(snapshot.rollout.status, decided)
+        key = snapshot.rollout.metadata.key
+        if told is not None and self._unstorable.get(key) != told:
+            self._unstorable[key] = told
             self._record(snapshot.rollout, told)
 
     def in_doubt(self, snapshot: Snapshot, decided: Plan) -> None:
@@ -44,6 +54,7 @@ class Teller:
     def forget(self, key: str) -> None:
         """The rollout is gone."""
         self._in_doubt.pop(key, None)
+        self._unstorable.pop(key, None)
 
     def _record(self, rollout: AgentRollout, told: Transition) -> None:
         metadata = rollout.metadata

@@ -432,6 +432,30 @@ async def test_an_unreadable_object_whose_status_is_refused_too_still_gets_its_e
     assert world.told == [("Warning", "Invalid", "Reject")]
 
 
+async def test_a_refused_spec_whose_status_cannot_be_stored_gets_its_event_once_and_no_retries(
+    world: World,
+) -> None:
+    world.told.clear()
+    refusal = Invalid("spec.agent: invalid data, expected a map evaluating rule")
+    world.api.fail = {"status": refusal, "merge": refusal}
+    spoil(world, agent="v1")
+    table = world.router.table
+    await world.reconcile()
+    assert world.told == [("Warning", "Invalid", "Reject")]
+    assert world.router.table == table
+    world.api.fail = {}
+    world.want("http://v1")
+    await world.reconcile()
+    assert world.rollout.status.state is State.STABLE
+
+
+async def test_a_refused_write_of_a_good_spec_is_an_error(world: World) -> None:
+    world.api.fail["status"] = Invalid("status.weight: must be a string")
+    world.want("http://v2")
+    with pytest.raises(Invalid):
+        await world.reconcile()
+
+
 async def test_an_unreadable_object_that_is_gone_by_the_time_is_left_alone(world: World) -> None:
     world.told.clear()
     spoil(world, traffic={"envoy": {"hosts": []}})
