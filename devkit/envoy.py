@@ -33,10 +33,13 @@ class Envoy(Service):
         *,
         concurrency: int = 1,
         wait_live: bool = True,
+        drain_seconds: int = 600,
         directory: Path | None = None,
         toolchain: Toolchain | None = None,
     ) -> None:
         """Take a bootstrap (in its JSON form); `concurrency` is worker threads.
+
+        `drain_seconds` is how long connections outlive a listener that is removed.
 
         Where it has no `admin`, one on a free port of loopback is added; one that it has must be on loopback too.
         """
@@ -44,6 +47,7 @@ class Envoy(Service):
         self._bootstrap = dict(bootstrap)
         self._concurrency = concurrency
         self._wait_at_start = wait_live
+        self._drain_seconds = drain_seconds
         self._program = (toolchain or Toolchain()).find("envoy")
         self._admin_port = 0
         self._process: Process | None = None
@@ -132,6 +136,8 @@ class Envoy(Service):
             str(self._concurrency),
             # Hot restart is what base ids and shared memory are for; without it instances share nothing.
             "--disable-hot-restart",
+            "--drain-time-s",
+            str(self._drain_seconds),
             "--log-level",
             "warning",
         ]

@@ -66,6 +66,27 @@ class DeadlineAction(StrEnum):
     """The candidate is taken back."""
 
 
+class InFlightAction(StrEnum):
+    """What becomes of the answers that a version has begun when it loses its users."""
+
+    DRAIN = "Drain"
+    """They go on to their end, however long that takes."""
+    CUT = "Cut"
+    """They end."""
+
+
+class InFlight(Model):
+    """What becomes of answers that are under way."""
+
+    on_rollback: InFlightAction = Field(
+        default=InFlightAction.DRAIN,
+        description="What becomes of the answers that a candidate has begun when it is taken back. Drain: they go on to "
+        "their end. Cut: they end too, after the time that the routers' Envoys were given as --drain-time-s (600 s "
+        "unless told). Promotion cuts nothing. Changing Cut to Drain while a candidate serves ends its answers once "
+        "more.",
+    )
+
+
 class EnvoyTraffic(Model):
     """The built-in Envoy router."""
 
@@ -128,6 +149,11 @@ class RolloutSpec(Model):
     )
     analysis: Analysis = Field(
         default_factory=Analysis, description="How evidence about a new version is gathered and judged."
+    )
+    in_flight: InFlight = Field(
+        default_factory=InFlight,
+        description="What becomes of answers that are under way. Takes effect at once, also on a delivery that is "
+        "under way.",
     )
     paused: bool = Field(
         default=False,

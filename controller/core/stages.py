@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from controller.api.delivery import WHOLE_PPM, MetricName, Stage
 from controller.api.quantities import format_percent
-from controller.api.rollout import AgentRollout
+from controller.api.rollout import AgentRollout, InFlightAction
 from controller.api.status import RolloutStatus, StageStatus
 from controller.core.snapshot import Revision
 from controller.core.traffic import AudienceSplit, Backend, TrafficTable
@@ -101,17 +101,15 @@ def table_of(
         hosts=tuple(rollout.spec.traffic.envoy.hosts),
         affinity_header=rollout.spec.traffic.affinity.header,
         stable=backends[status.stable.revision],
+        cut_in_flight=rollout.spec.in_flight.on_rollback is InFlightAction.CUT,
     )
     if status.candidate is None:
         return table
     if status.candidate.revision not in backends:
         return None
     stages = status.frozen.stages if status.frozen else rollout.spec.stages
-    return TrafficTable(
-        key=table.key,
-        hosts=table.hosts,
-        affinity_header=table.affinity_header,
-        stable=table.stable,
+    return replace(
+        table,
         candidate=backends[status.candidate.revision],
         weight_ppm=status.weight if status.stage else 0,
         audiences=audience_splits(stages, status.stage.index) if status.stage else (),

@@ -95,6 +95,7 @@ class TrafficTable:
         weight_ppm: The candidate's share of all conversations outside the audiences, 0 to 1 000 000.
         audiences: Audiences with a share of their own, matched in this order before the general split.
         attempt: Which try of the candidate this is; latches are bound to (artifact, attempt).
+        cut_in_flight: Whether the answers that a candidate has begun end when it is taken back.
     """
 
     key: str
@@ -105,6 +106,7 @@ class TrafficTable:
     weight_ppm: int = 0
     audiences: tuple[AudienceSplit, ...] = ()
     attempt: int = 0
+    cut_in_flight: bool = False
 
     def without_candidate(self) -> TrafficTable:
         """The same table with everyone on stable."""

@@ -248,6 +248,8 @@ REST = [
     Refusal("unknown delivery", "spec.delivery", "Magic", "spec.delivery", 'supported values: "Deployed", "Header"'),
     Refusal("deadline garbage", "spec.progressDeadline", "soon", "spec.progressDeadline", "must be a duration above zero"),
     Refusal("unknown deadline action", "spec.onProgressDeadline", "Promote", "spec.onProgressDeadline", 'supported values: "Hold", "Rollback"'),
+    Refusal("unknown action for answers under way", "spec.inFlight.onRollback", "Reset", "spec.inFlight.onRollback", 'supported values: "Drain", "Cut"'),
+    Refusal("answers under way without an action", "spec.inFlight", "Cut", "spec.inFlight", "must be of type object"),
     Refusal("negative history", "spec.revisionHistoryLimit", -1, "spec.revisionHistoryLimit", "should be greater than or equal to 0"),
     Refusal("name of 53 characters", "metadata.name", "x" * 53, "metadata.name", _NAME),
     Refusal("name with a dot", "metadata.name", "support.agent", "metadata.name", _NAME),

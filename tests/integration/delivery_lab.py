@@ -119,8 +119,9 @@ class DeliveryLab:
         routers: int = 1,
         access: Mapping[str, Any] | None = None,
         flags: Sequence[str] = (),
+        drain_seconds: int = 600,
     ) -> None:
-        """Prepare everything; ``access`` goes into the bootstrap of the one router."""
+        """Prepare everything; ``access`` goes into the bootstrap of the one router, ``drain_seconds`` to each."""
         self.control_plane = control_plane
         self.namespace = namespace
         self._directory = directory
@@ -139,7 +140,9 @@ class DeliveryLab:
         for replica in self.replicas:
             self._stack.callback(replica.process.stop)
         self.envoys = [
-            self._stack.enter_context(Envoy(self._bootstrap(f"router-{number}"), wait_live=False))
+            self._stack.enter_context(
+                Envoy(self._bootstrap(f"router-{number}"), wait_live=False, drain_seconds=drain_seconds)
+            )
             for number in range(routers)
         ]
 

@@ -83,6 +83,7 @@ class Lab:
         self._endpoints = endpoints
         self.envoys: list[Envoy] = []
         self.xds_port = 0
+        self.drain_seconds = 600
         self.changes: list[str] = []
         self._changed = asyncio.Event()
         self.router = self.new_router()
@@ -123,7 +124,7 @@ class Lab:
         """Start an Envoy; ``access`` goes into its bootstrap."""
         operators = [(LOOPBACK, self.xds_port)]
         config = bootstrap(name, operators=operators, stats_flush_seconds=0.1, **access)
-        envoy = Envoy(config, wait_live=False)
+        envoy = Envoy(config, wait_live=False, drain_seconds=self.drain_seconds)
         self.envoys.append(envoy)
         await asyncio.to_thread(envoy.start)
         await asyncio.to_thread(envoy.wait_live)

@@ -7,6 +7,7 @@ import contextlib
 import re
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -78,9 +79,15 @@ async def check(lab: Lab, ask: Ask, expected: Counted, what: str = "", times: in
 
 
 @contextlib.asynccontextmanager
-async def running(**options: object) -> AsyncIterator[Lab]:
+async def running(*, tunnel: bool = False, **options: object) -> AsyncIterator[Lab]:
+    """A router to one agent, which is stable, or a candidate that can be cut."""
     async with Agent("only") as agent, Lab(options) as lab:
-        await lab.start(table(backend("only", agent.port)))
+        only = backend("only", agent.port)
+        if tunnel:
+            split = table(backend("stable", agent.port), only, 1_000_000)
+            await lab.start(replace(split, cut_in_flight=True))
+        else:
+            await lab.start(table(only))
         yield lab
 
 
@@ -134,7 +141,8 @@ async def answered_while_uploading(port: int) -> None:
     writer.transport.abort()
 
 
-async def test_each_outcome_is_counted_as_the_table_says() -> None:
+@pytest.mark.parametrize("tunnel", [False, True], ids=["direct", "tunnel"])
+async def test_each_outcome_is_counted_as_the_table_says(tunnel: bool) -> None:
     cases: list[tuple[str, Ask, Counted]] = [
         ("200", path(""), GOOD),
         ("404", path("status/404"), GOOD),
@@ -162,9 +170,9 @@ async def test_each_outcome_is_counted_as_the_table_says() -> None:
         ("WebSocket left", websocket("silent-upgrade", give_up=0.1), USER_LEFT_LATER),
         ("WebSocket never accepted", websocket("silent-before-headers", give_up=0.1), USER_LEFT_EARLY),
     ]
-    async with running() as lab:
+    async with running(tunnel=tunnel) as lab:
         for what, ask, expected in cases:
-            await check(lab, ask, expected, what, times=1 if ask is stop_reading else TIMES)
+            await check(lab, ask, expected, what, times=1 if tunnel or ask is stop_reading else TIMES)
 
 
 async def test_silence_is_an_error_when_it_is_the_agents_and_not_when_it_is_the_users() -> None:

@@ -1,4 +1,4 @@
-"""Answers that are under way when their version's cluster leaves the router are not cut."""
+"""Answers that are under way when their version's cluster leaves the router are not cut unless the rollout says so."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import aiohttp
+import pytest
 from aiohttp import web
 
 from controller.adapters.envoy.naming import cluster_name
@@ -147,3 +149,23 @@ async def test_an_answer_of_the_candidate_survives_its_removal_after_a_rollback(
             old.release.set()
             new.release.set()
             assert await asyncio.wait_for(answer, 10) == b"".join(HALVES)
+
+
+async def test_an_answer_of_the_candidate_ends_with_a_rollback_that_cuts(
+    control_plane: ControlPlane, namespace: str, tmp_path: Path
+) -> None:
+    async with (
+        patient_agents("old", "new") as (old, new),
+        DeliveryLab(control_plane, namespace, tmp_path, drain_seconds=0) as lab,
+    ):
+        cut: dict[str, Any] = {"inFlight": {"onRollback": "Cut"}}
+        await lab.apply(manifest(namespace, old.url, **cut))
+        await lab.until(lambda r: r.status.state is State.STABLE and r.status.programmed == 0)
+        await lab.apply(manifest(namespace, new.url, stages=[stage("50%"), stage("100%")], **cut))
+        await lab.until(lambda r: r.status.programmed == 500_000)
+        async with requests_held_at(lab, new) as answer, lab.users():
+            old.release.set()
+            new.failures = 0.5
+            await lab.until(lambda r: r.status.state is State.ROLLED_BACK)
+            with pytest.raises(aiohttp.ClientPayloadError):
+                await asyncio.wait_for(answer, 10)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import timedelta
 
 from envoy.config.cluster.v3 import cluster_pb2
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from controller.adapters.envoy.listener import listener
-from controller.adapters.envoy.naming import owner_name
+from controller.adapters.envoy.naming import TUNNEL_SUFFIX, owner_name
 from controller.adapters.envoy.node import Node, Update
 from controller.adapters.envoy.options import RouterOptions
 from controller.adapters.envoy.resources import CLUSTER, ENDPOINTS, LISTENER, ROUTE, SCOPE, Resource
@@ -32,11 +33,17 @@ def is_eds(cluster: Resource) -> bool:
     return bool(cluster_pb2.Cluster.FromString(cluster.value).type == cluster_pb2.Cluster.EDS)
 
 
+def tunnel_entered(cluster: Resource) -> str:
+    """The internal listener that a cluster leads to; empty where it leads to agents."""
+    found = cluster_pb2.Cluster.FromString(cluster.value).load_assignment.endpoints[0].lb_endpoints[0]
+    return str(found.endpoint.address.envoy_internal_address.server_listener_name)
+
+
 class EnvoyModel(RuleBasedStateMachine):
     """Takes updates in order, like Envoy on one stream, and may refuse the resources named in ``dislikes``.
 
     A cluster that takes its endpoints from a Service is ``warming`` until an assignment comes after it; meanwhile an
-    older cluster of the name goes on.
+    older cluster of the name goes on. ``entered`` says into which tunnel a cluster that serves leads.
     """
 
     def __init__(self) -> None:
@@ -51,6 +58,7 @@ class EnvoyModel(RuleBasedStateMachine):
         }
         self.warming: set[str] = set()
         self.serving: set[str] = set()
+        self.entered: dict[str, str] = {}
         self.dislikes: set[str] = set()
         self.disliked: set[str] = set()
         self.cut_off: set[str] = set()
@@ -85,17 +93,34 @@ class EnvoyModel(RuleBasedStateMachine):
         candidate=st.sampled_from([None, *REVISIONS]),
         weight=st.sampled_from([0, 10_000, 1_000_000]),
         audience=st.booleans(),
+        cut=st.booleans(),
     )
-    def publish(self, key: str, stable: str, candidate: str | None, weight: int, audience: bool) -> None:
+    def publish(
+        self, key: str, stable: str, candidate: str | None, weight: int, audience: bool, cut: bool
+    ) -> None:
         def backend(name: str) -> Backend:
             return Backend(name, f"sha256:{name}", "10.0.0.1", 80, service=SERVICES.get(name))
 
         other = backend(candidate) if candidate not in {None, stable} and candidate else None
         table = TrafficTable(
             key, (key.replace("/", "."),), "x-session-id", backend(stable), other, weight,
-            (AUDIENCE,) if audience else (),
+            (AUDIENCE,) if audience else (), cut_in_flight=cut,
         )  # fmt: skip
         self.tables[key] = table
+        self.want(key)
+        self.node.touch(owner_name(key))
+        self.pump()
+
+    @precondition(lambda self: self.tables)
+    @rule(data=st.data())
+    def change_what_serves(self, data: st.DataObject) -> None:
+        """From rest: a candidate that serves may be cut from now on, or no longer; it is promoted, or taken back."""
+        self.come_to_rest()
+        key = data.draw(st.sampled_from(sorted(self.tables)))
+        table = self.tables[key]
+        other = replace(table, cut_in_flight=not table.cut_in_flight)
+        promoted = replace(table.without_candidate(), stable=table.candidate or table.stable)
+        self.tables[key] = data.draw(st.sampled_from([other, promoted, table.without_candidate()]))
         self.want(key)
         self.node.touch(owner_name(key))
         self.pump()
@@ -123,9 +148,9 @@ class EnvoyModel(RuleBasedStateMachine):
         self.node.touch(owner_name(key))
         self.pump()
 
-    @rule(revision=st.sampled_from(REVISIONS))
-    def dislike(self, revision: str) -> None:
-        self.dislikes.add(f"shop/one/{revision}")
+    @rule(revision=st.sampled_from(REVISIONS), suffix=st.sampled_from(["", TUNNEL_SUFFIX]))
+    def dislike(self, revision: str, suffix: str) -> None:
+        self.dislikes.add(f"shop/one/{revision}{suffix}")
         self.disliked |= self.dislikes
 
     @rule()
@@ -136,7 +161,7 @@ class EnvoyModel(RuleBasedStateMachine):
     @rule()
     def take_an_update(self) -> None:
         update = self.incoming.popleft()
-        can_refuse = update.type_url in (CLUSTER, ENDPOINTS)
+        can_refuse = update.type_url in (CLUSTER, ENDPOINTS, LISTENER)
         bad = [each.name for each in update.put if each.name in self.dislikes and can_refuse]
         good = [each for each in update.put if each.name not in bad]
         self.held[update.type_url].update({each.name: each for each in good})
@@ -151,16 +176,21 @@ class EnvoyModel(RuleBasedStateMachine):
             warmed = {each.name for each in good} & self.warming
             self.warming -= warmed
             self.serving |= warmed
+            self.entered.update(dict.fromkeys(warmed, ""))
 
     def follow_clusters(self, put: Iterable[Resource], removed: Iterable[str]) -> None:
         """Envoy asks for the endpoints of new clusters, later than it acknowledges them; for those it has not again."""
         eds = {each.name for each in put if is_eds(each)}
+        ready = {each.name for each in put} - eds
         gone = set(removed)
-        self.warming = (self.warming | eds) - gone
-        self.serving = (self.serving | {each.name for each in put if not is_eds(each)}) - gone
-        self.asking.append((eds - self.asked, gone & self.asked))
-        self.asked = (self.asked | eds) - gone
-        for name in gone:
+        self.warming = (self.warming | eds) - gone - ready
+        self.serving = (self.serving | ready) - gone
+        self.entered.update({each.name: tunnel_entered(each) for each in put if each.name in ready})
+        # One that no longer takes its endpoints from a Service gives them up, like one that is gone.
+        done = (gone | ready) & self.asked
+        self.asking.append((eds - self.asked, done))
+        self.asked = (self.asked | eds) - done
+        for name in gone | ready:
             self.held[ENDPOINTS].pop(name, None)
 
     @precondition(lambda self: self.asking)
@@ -208,6 +238,9 @@ class EnvoyModel(RuleBasedStateMachine):
                 for route in host.routes:
                     for arm in route.route.weighted_clusters.clusters:
                         assert arm.name in self.serving
+                        if tunnel := self.entered.get(arm.name):
+                            assert tunnel in self.held[LISTENER]
+                            assert tunnel in self.serving
 
     def teardown(self) -> None:
         """Left alone, and with nothing disliked any more, Envoy ends up with exactly what is wanted."""
@@ -228,12 +261,13 @@ class EnvoyModel(RuleBasedStateMachine):
                 self.answer()
             else:
                 self.ask_for_endpoints()
+            self.routes_point_to_clusters_that_are_ready()
 
     def check(self) -> None:
         wanted = {
             (each.type_url, each.name): each
             for built in self.wanted.values()
-            for each in (*built.resources, *built.endpoints)
+            for each in (*built.resources, *built.endpoints, *built.retained)
         }
         held = {(kind, name): each for kind, all_held in self.held.items() for name, each in all_held.items()}
         assert held == wanted

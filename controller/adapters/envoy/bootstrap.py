@@ -52,6 +52,8 @@ _HEALTH_CHECK = {
 }
 """Tells which replica to go to: one that hangs still takes connections. It ends none: Envoy would let streams go on."""
 
+_INTERNAL_LISTENER = "type.googleapis.com/envoy.extensions.bootstrap.internal_listener.v3.InternalListener"
+
 
 def bootstrap(
     node_id: str,
@@ -102,6 +104,10 @@ def bootstrap(
             "lds_config": {"ads": {}, "resource_api_version": "V3"},
         },
         "static_resources": {"listeners": listeners, "clusters": clusters},
+        # Lets a rollout cut its candidate's answers (tunnels.py).
+        "bootstrap_extensions": [
+            {"name": "envoy.bootstrap.internal_listener", "typed_config": {"@type": _INTERNAL_LISTENER}}
+        ],
         "layered_runtime": {
             "layers": [
                 # The values of an audience are one expression; Envoy's own limit is reached by two long ones.

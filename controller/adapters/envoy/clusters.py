@@ -12,7 +12,7 @@ from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.extensions.transport_sockets.tls.v3 import tls_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 
-from controller.adapters.envoy.naming import cluster_name
+from controller.adapters.envoy.naming import cluster_name, tunnel_name
 from controller.adapters.envoy.options import RouterOptions
 from controller.adapters.envoy.resources import Resource, pack, resource
 from controller.core.traffic import Backend, Endpoint, ServicePort, TrafficTable
@@ -24,9 +24,16 @@ def clusters(table: TrafficTable, options: RouterOptions) -> tuple[Resource, ...
     """The clusters that the routes of ``table`` refer to.
 
     Audience stages have clusters of their own for both arms, so that internal users are compared with internal
-    users. A promoted candidate keeps its cluster as stable: same name, same content, no new connections.
+    users. A promoted candidate keeps its cluster as stable: same name, same content, no new connections; unless its
+    answers could be cut (tunnels.py), in which case new requests no longer take the way through the tunnel.
     """
-    return tuple(_cluster(name, backend, options) for name, backend in _arms(table))
+    tunnel = _tunnel(table)
+    direct = [_cluster(name, backend, options) for name, backend in _arms(table) if backend is not tunnel]
+    if tunnel is None:
+        return tuple(direct)
+    name = tunnel_name(table.key, tunnel.revision)
+    entrances = [_entrance(arm, name, tunnel, options) for arm, backend in _arms(table) if backend is tunnel]
+    return (_exit(name, tunnel, options), *entrances, *direct)
 
 
 def assignments(
@@ -35,7 +42,7 @@ def assignments(
     """The endpoints of those clusters of ``table`` that take theirs from a Service."""
     return tuple(
         resource(name, _assignment(name, endpoints(backend.service)))
-        for name, backend in _arms(table)
+        for name, backend in _addressed(table)
         if backend.service is not None
     )
 
@@ -57,7 +64,45 @@ def _arms(table: TrafficTable) -> Iterator[tuple[str, Backend]]:
             yield cluster_name(table.key, backend.revision, audience), backend
 
 
+def _tunnel(table: TrafficTable) -> Backend | None:
+    """The version that is reached through a tunnel."""
+    return table.candidate if table.cut_in_flight else None
+
+
+def _addressed(table: TrafficTable) -> Iterator[tuple[str, Backend]]:
+    """The clusters that know addresses of agents."""
+    tunnel = _tunnel(table)
+    if tunnel is not None:
+        yield tunnel_name(table.key, tunnel.revision), tunnel
+    yield from ((name, backend) for name, backend in _arms(table) if backend is not tunnel)
+
+
 def _cluster(name: str, backend: Backend, options: RouterOptions) -> Resource:
+    """Straight to the agents."""
+    cluster = _limited(name, options)
+    _find(cluster, backend)
+    _speak(cluster, backend, options)
+    return resource(name, cluster)
+
+
+def _entrance(name: str, tunnel: str, backend: Backend, options: RouterOptions) -> Resource:
+    """To the agents through a listener of Envoy's own; all that is counted is counted here."""
+    cluster = _limited(name, options)
+    address = {"envoy_internal_address": {"server_listener_name": tunnel}}
+    cluster.type = cluster_pb2.Cluster.STATIC
+    cluster.load_assignment.CopyFrom(_hosts(name, [address]))
+    _speak(cluster, backend, options, reuse=backend.service is None)
+    return resource(name, cluster)
+
+
+def _exit(name: str, backend: Backend, options: RouterOptions) -> Resource:
+    """The far side of the tunnel: it passes on bytes, whatever they are."""
+    cluster = _limited(name, options)
+    _find(cluster, backend)
+    return resource(name, cluster)
+
+
+def _limited(name: str, options: RouterOptions) -> Any:
     thresholds = {
         "max_connections": {"value": options.max_connections},
         "max_pending_requests": {"value": options.max_pending},
@@ -65,11 +110,15 @@ def _cluster(name: str, backend: Backend, options: RouterOptions) -> Resource:
         "max_retries": {"value": 0},
     }
     # No outlier detection: a version is often one address, and ejecting it would hide the very errors that decide.
-    cluster = cluster_pb2.Cluster(
+    return cluster_pb2.Cluster(
         name=name,
         connect_timeout=options.connect_timeout,
         circuit_breakers={"thresholds": [thresholds]},
     )
+
+
+def _find(cluster: Any, backend: Backend) -> None:
+    """Where the agents are."""
     if backend.service is not None:
         cluster.type = cluster_pb2.Cluster.EDS
         cluster.eds_cluster_config.eds_config.ads.SetInParent()
@@ -79,24 +128,37 @@ def _cluster(name: str, backend: Backend, options: RouterOptions) -> Resource:
     else:
         cluster.type = cluster_pb2.Cluster.STATIC if is_ip(backend.host) else cluster_pb2.Cluster.STRICT_DNS
         cluster.dns_lookup_family = cluster_pb2.Cluster.V4_PREFERRED
-        cluster.load_assignment.CopyFrom(_assignment(name, [Endpoint(backend.host, backend.port)]))
-    cluster.typed_extension_protocol_options[_HTTP_OPTIONS].CopyFrom(pack(_protocol()))
+        cluster.load_assignment.CopyFrom(_assignment(cluster.name, [Endpoint(backend.host, backend.port)]))
+
+
+def _speak(cluster: Any, backend: Backend, options: RouterOptions, *, reuse: bool = True) -> None:
+    """What is spoken with them."""
+    cluster.typed_extension_protocol_options[_HTTP_OPTIONS].CopyFrom(pack(_protocol(reuse=reuse)))
     if backend.tls:
         cluster.transport_socket.name = "envoy.transport_sockets.tls"
         cluster.transport_socket.typed_config.CopyFrom(pack(_tls(backend, options)))
-    return resource(name, cluster)
 
 
 def _assignment(name: str, endpoints: Iterable[Endpoint]) -> Any:
     addresses = [{"socket_address": {"address": each.address, "port_value": each.port}} for each in endpoints]
+    return _hosts(name, addresses)
+
+
+def _hosts(name: str, addresses: Iterable[dict[str, Any]]) -> Any:
     hosts = [{"endpoint": {"address": address}} for address in addresses]
     return endpoint_pb2.ClusterLoadAssignment(cluster_name=name, endpoints=[{"lb_endpoints": hosts}])
 
 
-def _protocol() -> Any:
-    """HTTP/1.1, also behind TLS: every agent speaks it, and only there does Envoy count each broken answer."""
+def _protocol(*, reuse: bool) -> Any:
+    """HTTP/1.1, also behind TLS: every agent speaks it, and only there does Envoy count each broken answer.
+
+    Connections that are not to be reused are those whose far end Envoy cannot see: it would go on to use one to a pod
+    that is no longer ready.
+    """
     message = http_protocol_options_pb2.HttpProtocolOptions()
     message.explicit_http_config.http_protocol_options.SetInParent()
+    if not reuse:
+        message.common_http_protocol_options.max_requests_per_connection.value = 1
     return message
 
 

@@ -9,6 +9,10 @@ AUDIENCE_SUFFIX = "~audience"
 """Marks the clusters that serve audience stages; ``~`` cannot occur in a Kubernetes name."""
 
 
+TUNNEL_SUFFIX = "~tunnel"
+"""Marks what leads from a version's cluster to its agents where the answers of the version can be cut."""
+
+
 def owner_name(key: str) -> str:
     """The prefix of all resources of the rollout ``namespace/name``, also the name of its route configuration.
 
@@ -27,6 +31,11 @@ def cluster_name(key: str, revision: str, audience: bool = False) -> str:
         audience: Whether the cluster serves the audience stages instead of the general split.
     """
     return f"{owner_name(key)}/{owner_name(revision)}{AUDIENCE_SUFFIX if audience else ''}"
+
+
+def tunnel_name(key: str, revision: str) -> str:
+    """The internal listener, and the cluster behind it, through which a candidate is reached that can be cut."""
+    return f"{cluster_name(key, revision)}{TUNNEL_SUFFIX}"
 
 
 def scope_name(key: str, host: str) -> str:

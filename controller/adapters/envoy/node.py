@@ -3,6 +3,7 @@
 Make before break: clusters go out first, what refers to them once Envoy has taken them, and a cluster goes away
 only after the routes without it were taken. A cluster whose endpoints come from a Service is cold until Envoy has
 taken its assignment, be it empty: Envoy acknowledges such a cluster before it is ready, so routes wait for both.
+What a tunnel consists of goes out before the clusters that lead into it.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from controller.adapters.envoy.naming import owner_of
+from controller.adapters.envoy.naming import TUNNEL_SUFFIX, owner_of
 from controller.adapters.envoy.resources import (
     CLUSTER,
     ENDPOINTS,
+    LISTENER,
     ROUTE,
     SCOPE,
     SENDING_ORDER,
@@ -148,7 +150,7 @@ class Node:
 
     def updates(self) -> list[Update]:
         """All that can be sent now, in the order in which it must arrive."""
-        hold_scopes = SCOPE not in self._greeted and not self._clusters_settled()
+        hold_scopes = SCOPE not in self._greeted and not self._settled()
         ready = self._subscribed - ({SCOPE} if hold_scopes else set())
         owners = sorted(self._dirty)
         if ready == self._subscribed:
@@ -191,13 +193,15 @@ class Node:
     def _bundle(self, owner: str) -> Bundle:
         return self._wanted.get(owner) or Bundle(owner, ())
 
-    def _clusters_settled(self) -> bool:
-        """Whether every cluster was taken or refused: the first scopes make Envoy serve, so nothing may be missing."""
+    def _settled(self) -> bool:
+        """Whether every cluster and listener was taken or refused: the first scopes make Envoy serve, so nothing may be missing."""
         for bundle in self._wanted.values():
             holding = self._holding(bundle.owner)
-            for each in bundle.of_type(CLUSTER):
-                if not holding.has(each) and (CLUSTER, each.name) not in holding.refused:
-                    return False
+            foundations = _foundations(bundle)
+            if any((each.type_url, each.name) in holding.refused for each in foundations):
+                continue  # nothing of this rollout will be routed to
+            if not all(holding.has(each) for each in foundations):
+                return False
             for each in bundle.endpoints:
                 if (ENDPOINTS, each.name) not in holding.acked.keys() | holding.refused.keys():
                     return False
@@ -205,8 +209,14 @@ class Node:
 
     def _warm(self, bundle: Bundle, holding: _Holding) -> bool:
         """Whether everything may be routed to: the newest endpoints need not be there, but some must be."""
-        return all(holding.has(each) for each in bundle.of_type(CLUSTER)) and all(
+        return all(holding.has(each) for each in _foundations(bundle)) and all(
             (ENDPOINTS, each.name) in holding.acked for each in bundle.endpoints
+        )
+
+    def _tunnelled(self, bundle: Bundle, holding: _Holding) -> bool:
+        """Whether clusters may lead into the tunnels, perhaps instead of to the agents: from then on users go there."""
+        return all(holding.has(each) for each in bundle.resources if _is_tunnel(each)) and all(
+            (ENDPOINTS, each.name) in holding.acked for each in bundle.endpoints if _is_tunnel(each)
         )
 
     def _cool(self, clusters: Iterable[str]) -> None:
@@ -223,24 +233,26 @@ class Node:
         put = [each for each in bundle.of_type(type_url) if holding.pending(each) or each.name in cold]
         if type_url not in WILDCARD_TYPES:
             put = [each for each in put if each.name in self._asked[type_url]]
+        if type_url == CLUSTER and not self._tunnelled(bundle, holding):
+            put = [each for each in put if _is_tunnel(each)]
         return put
 
     def _to_remove(self, owner: str, type_url: str) -> list[str]:
         bundle, holding = self._bundle(owner), self._holding(owner)
         if type_url not in WILDCARD_TYPES or (
-            type_url == CLUSTER and not self._clusters_removable(bundle, holding)
+            type_url in (CLUSTER, LISTENER) and not self._foundations_removable(bundle, holding)
         ):
             return []
         keep = {each.name for each in bundle.of_type(type_url)}
         return [name for name in holding.names(type_url) if name not in keep]
 
-    def _clusters_removable(self, bundle: Bundle, holding: _Holding) -> bool:
+    def _foundations_removable(self, bundle: Bundle, holding: _Holding) -> bool:
         if ROUTE not in self._subscribed:
             # A reconnected Envoy lists its clusters before its routes.
             return not self.live
         if not bundle.resources:
             return not holding.names(SCOPE) and not holding.names(ROUTE)
-        return all(holding.has(each) for each in bundle.of_type(ROUTE))
+        return self._warm(bundle, holding) and all(holding.has(each) for each in bundle.of_type(ROUTE))
 
     def _batches(self, type_url: str, put: list[Resource], removed: list[str]) -> list[Update]:
         together: list[tuple[list[Resource], list[str]]] = []
@@ -318,3 +330,12 @@ class Node:
         self._dirty.add(owner)
         if not holding.sent and not holding.acked and owner not in self._wanted:
             del self._holdings[owner]
+
+
+def _foundations(bundle: Bundle) -> list[Resource]:
+    """What has to be there before routes refer to it, directly or not."""
+    return [each for each in bundle.resources if each.type_url in (CLUSTER, LISTENER)]
+
+
+def _is_tunnel(resource: Resource) -> bool:
+    return resource.name.endswith(TUNNEL_SUFFIX)

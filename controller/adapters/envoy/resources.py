@@ -49,16 +49,18 @@ class Bundle:
         resources: What makes the split, in sending order.
         endpoints: The assignment of each cluster that takes its endpoints from a Service, under the cluster's name. They
             change with the pods and are no part of the split.
+        retained: What nothing waits for and no route needs, but what Envoy must not lose while old answers go on.
     """
 
     owner: str
     resources: tuple[Resource, ...]
     endpoints: tuple[Resource, ...] = ()
+    retained: tuple[Resource, ...] = ()
 
     def of_type(self, type_url: str) -> tuple[Resource, ...]:
         """The resources of one xDS type."""
         return tuple(
-            resource for resource in (*self.resources, *self.endpoints) if resource.type_url == type_url
+            each for each in (*self.resources, *self.endpoints, *self.retained) if each.type_url == type_url
         )
 
 

@@ -10,6 +10,7 @@ from controller.adapters.envoy.naming import owner_name
 from controller.adapters.envoy.options import RouterOptions
 from controller.adapters.envoy.resources import Bundle
 from controller.adapters.envoy.routes import route_configuration, scopes
+from controller.adapters.envoy.tunnels import retained_tunnels, tunnels
 from controller.core.traffic import Endpoint, ServicePort, TrafficTable
 
 EndpointsOf = Callable[[ServicePort], tuple[Endpoint, ...]]
@@ -22,8 +23,13 @@ def nowhere(_service: ServicePort) -> tuple[Endpoint, ...]:
 
 def bundle(table: TrafficTable, options: RouterOptions, endpoints: EndpointsOf = nowhere) -> Bundle:
     """The resources of one rollout, which depend on its own table and the endpoints of its Services alone."""
-    resources = (*clusters(table, options), *scopes(table), route_configuration(table, options))
-    return Bundle(owner_name(table.key), resources, assignments(table, endpoints))
+    resources = (
+        *clusters(table, options),
+        *tunnels(table),
+        *scopes(table),
+        route_configuration(table, options),
+    )
+    return Bundle(owner_name(table.key), resources, assignments(table, endpoints), retained_tunnels(table))
 
 
 def snapshot(

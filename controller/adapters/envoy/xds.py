@@ -11,9 +11,10 @@ import structlog
 from envoy.service.discovery.v3 import discovery_pb2
 
 from controller.adapters.envoy.health import add_health
+from controller.adapters.envoy.listener import LISTENER_NAME
 from controller.adapters.envoy.naming import owner_of
 from controller.adapters.envoy.node import Node, Update
-from controller.adapters.envoy.resources import LISTENER, SECRET, Bundle
+from controller.adapters.envoy.resources import Bundle
 
 _log = structlog.get_logger(__name__)
 
@@ -159,7 +160,7 @@ class XdsServer:
         if request.response_nonce:
             refusal = _brief(request.error_detail.message) if request.HasField("error_detail") else ""
             owners |= node.acknowledge(request.response_nonce, refusal)
-            if refusal and request.type_url in (LISTENER, SECRET):
+            if refusal and LISTENER_NAME in owners:
                 # No rollout is to blame, so none shows it.
                 _log.error("listener_refused", node=node.name, error=refusal)
         if owners:

@@ -6,6 +6,7 @@ import re
 
 import pytest
 from envoy.config.bootstrap.v3 import bootstrap_pb2
+from envoy.extensions.bootstrap.internal_listener.v3 import internal_listener_pb2
 from envoy.extensions.filters.http.router.v3 import router_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 from envoy.extensions.resource_monitors.downstream_connections.v3 import downstream_connections_pb2
@@ -23,6 +24,7 @@ CARRIED = (
     downstream_connections_pb2,
     http_protocol_options_pb2,
     http_connection_manager_pb2,
+    internal_listener_pb2,
     router_pb2,
     tls_pb2,
 )

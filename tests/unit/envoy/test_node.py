@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from controller.adapters.envoy.node import Node, Update
 from controller.adapters.envoy.options import RouterOptions
-from controller.adapters.envoy.resources import CLUSTER, ENDPOINTS, ROUTE, SCOPE, Bundle
+from controller.adapters.envoy.resources import CLUSTER, ENDPOINTS, LISTENER, ROUTE, SCOPE, Bundle
 from controller.adapters.envoy.snapshot import bundle
 from controller.core.traffic import Backend, Endpoint, ServicePort, TrafficTable
 
@@ -102,3 +104,61 @@ def test_refused_endpoints_are_told_and_hold_back_the_routes_of_their_rollout_on
     stream.node.subscribe(SCOPE, (), (), {})
     assert [each.put for each in stream.node.updates()] == [()]
     assert stream.node.refusal(stream.wanted["shop/agent"]) == "no such port"
+
+
+SPLIT = TrafficTable("shop/agent", ("agent.example",), "x-session-id", BY_URL, STABLE, 10_000)
+TUNNEL = f"{CLUSTER_NAME}~tunnel"
+
+
+def serving(table: TrafficTable, *asked: str) -> Stream:
+    stream = Stream(bundle(table, RouterOptions()))
+    stream.node.subscribe(LISTENER, (), (), {})
+    stream.node.subscribe(SCOPE, (), (), {})
+    stream.node.subscribe(ROUTE, ["shop/agent"], (), {})
+    updates = stream.node.updates() + stream.ask(*asked)
+    while updates:
+        updates = stream.take(updates)
+    return stream
+
+
+def names(updates: list[Update]) -> list[tuple[str, list[str], list[str]]]:
+    return [(each.type_url, [put.name for put in each.put], list(each.removed)) for each in updates]
+
+
+def test_a_cluster_that_serves_leads_into_a_tunnel_only_when_all_of_it_was_taken() -> None:
+    stream = serving(SPLIT, CLUSTER_NAME)
+    assert stream.node.holds(bundle(SPLIT, RouterOptions()))
+    tunnel = stream.want(bundle(replace(SPLIT, cut_in_flight=True), RouterOptions()))
+    assert names(tunnel)[0] == (CLUSTER, [TUNNEL], [])
+    assert types(tunnel) == [CLUSTER, LISTENER]
+    assert stream.take(tunnel) == []
+    assert names(stream.take(stream.ask(TUNNEL))) == [(CLUSTER, [CLUSTER_NAME], [])]
+
+
+def test_when_a_candidate_is_cut_its_listener_goes_after_the_routes_were_taken() -> None:
+    split = replace(SPLIT, cut_in_flight=True)
+    stream = serving(split, TUNNEL)
+    assert stream.node.holds(bundle(split, RouterOptions()))
+    routes = stream.want(bundle(split.without_candidate(), RouterOptions()))
+    assert types(routes) == [ROUTE]
+    gone = stream.take(routes)
+    assert {(kind, *sorted(removed)) for kind, _, removed in names(gone)} == {
+        (CLUSTER, CLUSTER_NAME, TUNNEL),
+        (LISTENER, TUNNEL),
+    }
+
+
+def test_a_tunnel_that_is_refused_keeps_no_other_rollout_waiting() -> None:
+    stream = Stream(bundle(replace(SPLIT, cut_in_flight=True), RouterOptions()))
+    other = bundle(replace(SPLIT, key="shop/other", stable=BY_URL, candidate=None), RouterOptions())
+    stream.wanted["shop/other"] = other
+    stream.node.subscribe(LISTENER, (), (), {})
+    stream.node.subscribe(SCOPE, (), (), {})
+    stream.node.subscribe(ROUTE, ["shop/agent", "shop/other"], (), {})
+    updates = stream.node.updates() + stream.ask(TUNNEL)
+    for _ in range(10):
+        for update in updates:
+            stream.node.acknowledge(update.nonce, "no" if update.type_url == LISTENER else "")
+        updates = stream.node.updates()
+    assert stream.node.holds(other)
+    assert stream.node.refusal(stream.wanted["shop/agent"]) == "no"

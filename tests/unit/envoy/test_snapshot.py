@@ -9,9 +9,9 @@ from envoy.config.route.v3 import route_pb2, scoped_route_pb2
 
 from controller.adapters.envoy.naming import cluster_name, override_key, owner_name, owner_of
 from controller.adapters.envoy.options import RouterOptions
-from controller.adapters.envoy.resources import CLUSTER, ROUTE, SCOPE, Bundle
+from controller.adapters.envoy.resources import CLUSTER, LISTENER, ROUTE, SCOPE, Bundle
 from controller.adapters.envoy.snapshot import bundle, snapshot
-from controller.core.traffic import AudienceSplit, Backend, TrafficTable
+from controller.core.traffic import AudienceSplit, Backend, Endpoint, ServicePort, TrafficTable
 
 pytestmark = pytest.mark.unit
 
@@ -39,6 +39,12 @@ def clusters(table: TrafficTable) -> dict[str, Any]:
         each.name: cluster_pb2.Cluster.FromString(each.value)
         for each in bundle(table, OPTIONS).of_type(CLUSTER)
     }
+
+
+def tunnel(cluster: Any) -> str:
+    """The internal listener that a cluster leads to, if it leads to one."""
+    hosts = cluster.load_assignment.endpoints[0].lb_endpoints
+    return str(hosts[0].endpoint.address.envoy_internal_address.server_listener_name)
 
 
 def arms(route: Any) -> list[tuple[str, int]]:
@@ -119,6 +125,45 @@ def test_a_promoted_candidate_keeps_its_cluster_unchanged() -> None:
     after = versions(bundle(replace(TABLE, stable=CANDIDATE), OPTIONS))
 
     assert before[CLUSTER, "shop/agent/agent-2"] == after[CLUSTER, "shop/agent/agent-2"]
+
+
+def test_a_candidate_that_can_be_cut_is_reached_through_a_listener_and_stable_is_not() -> None:
+    table = replace(SPLIT, audiences=(INTERNAL,), cut_in_flight=True)
+
+    found, built = clusters(table), bundle(table, OPTIONS)
+
+    assert set(found) == {*clusters(replace(table, cut_in_flight=False)), "shop/agent/agent-2~tunnel"}
+    assert {name: tunnel(cluster) for name, cluster in found.items() if tunnel(cluster)} == {
+        "shop/agent/agent-2": "shop/agent/agent-2~tunnel",
+        "shop/agent/agent-2~audience": "shop/agent/agent-2~tunnel",
+    }
+    assert "shop/agent/agent-2~tunnel" in {each.name for each in built.resources if each.type_url == LISTENER}
+    assert arms(routes(table)[-1]) == arms(routes(SPLIT)[-1])
+
+
+def test_a_promoted_candidate_that_could_be_cut_keeps_its_listener_and_no_new_request_takes_it() -> None:
+    split = replace(SPLIT, cut_in_flight=True)
+    promoted = replace(split.without_candidate(), stable=CANDIDATE)
+    before, after = bundle(split, OPTIONS), bundle(promoted, OPTIONS)
+
+    (listener,) = (each for each in before.resources if each.type_url == LISTENER)
+    assert listener in after.retained
+    assert not any(tunnel(cluster) for cluster in clusters(promoted).values())
+
+
+def test_taken_back_a_candidate_that_can_be_cut_loses_its_listener() -> None:
+    built = bundle(replace(SPLIT, cut_in_flight=True).without_candidate(), OPTIONS)
+
+    assert [each.name for each in built.of_type(LISTENER)] == ["shop/agent/agent-1~tunnel"]
+
+
+def test_the_endpoints_of_a_candidate_that_can_be_cut_are_those_of_its_tunnel() -> None:
+    behind = replace(CANDIDATE, service=ServicePort("shop/agent", 80))
+    built = bundle(
+        replace(SPLIT, candidate=behind, cut_in_flight=True), OPTIONS, lambda _: (Endpoint("10.1.0.1", 8080),)
+    )
+
+    assert [each.name for each in built.endpoints] == ["shop/agent/agent-2~tunnel"]
 
 
 def test_another_weight_changes_the_route_configuration_only() -> None:
