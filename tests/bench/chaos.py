@@ -113,9 +113,9 @@ class Run:
         await asyncio.gather(*teams)
 
     async def _strike_during(self, team: Team, disaster: Disaster, fate: Fate, index: int) -> None:
-        """A delivery that is hit as soon as it has counted requests in a stage."""
+        """A delivery that is hit as soon as the routers serve a stage."""
         delivery = asyncio.create_task(team.deliver(fate, index))
-        await team.until_counted_in(index)
+        await team.until_serving(index)
         await asyncio.gather(self._strike(disaster), delivery)
 
     async def _strike(self, disaster: Disaster) -> None:

@@ -100,9 +100,9 @@ class Team:
             self._stable = agent
         await asyncio.to_thread(agent.set_failures, 0)
 
-    async def until_counted_in(self, index: int) -> None:
-        """Return once requests were counted in this stage of the running delivery."""
-        await self._until(lambda r: _counted_in(r, index))
+    async def until_serving(self, index: int) -> None:
+        """Return once the routers serve this stage of the running delivery."""
+        await self._until(lambda r: _serves(r, index))
 
     async def close(self) -> None:
         """Watch no more."""
@@ -120,7 +120,7 @@ class Team:
         return [*self._breaches, *found]
 
     async def _turn_bad(self, agent: StaticUpstream, index: int) -> datetime:
-        await self.until_counted_in(index)
+        await self.until_serving(index)
         await asyncio.to_thread(agent.set_failures, FAULT)
         return datetime.now(UTC)
 
@@ -174,6 +174,6 @@ def _healthy_since(rollout: AgentRollout) -> datetime:
     return healthy.last_transition_time
 
 
-def _counted_in(rollout: AgentRollout, index: int) -> bool:
+def _serves(rollout: AgentRollout, index: int) -> bool:
     stage = rollout.status.stage
-    return stage is not None and (stage.index, stage.requests > 0) == (index, True)
+    return stage is not None and stage.index == index and stage.programmed_at is not None
