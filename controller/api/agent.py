@@ -80,8 +80,17 @@ class ServiceReference(Model):
     )
 
 
+class Protocol(StrEnum):
+    """What the router speaks to an agent."""
+
+    HTTP1 = "HTTP1"
+    """HTTP/1.1, also behind TLS."""
+    HTTP2 = "HTTP2"
+    """HTTP/2, in clear with prior knowledge; what gRPC needs."""
+
+
 class Code(Model):
-    """Where the agent's code runs. Exactly one of the fields is set; ``image`` is not supported by this version."""
+    """Where the agent's code runs. Exactly one of ``url``, ``service`` and ``image`` is set; ``image`` is not supported by this version."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -103,6 +112,12 @@ class Code(Model):
     service: ServiceReference | None = Field(
         default=None,
         description="The Service in front of the agent's pods. The router sends requests to its ready endpoints itself.",
+    )
+    protocol: Protocol | None = Field(
+        default=None,
+        description="What the agent speaks: HTTP1 or, as gRPC needs, HTTP2 (behind https by ALPN, else with prior "
+        "knowledge). Users may come with either. Of gRPC calls the statuses UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, "
+        "INTERNAL, UNAVAILABLE and DATA_LOSS are errors, of agents with HTTP2 only. Default: HTTP1.",
     )
     image: Text | None = Field(default=None, description="Not supported by this version.")
 

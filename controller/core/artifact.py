@@ -7,14 +7,19 @@ from typing import Any
 
 import rfc8785
 
-from controller.api.agent import Agent, AgentParts
+from controller.api.agent import Agent, AgentParts, Protocol
 
 
 def content(agent: AgentParts) -> dict[str, Any]:
-    """The agent as JSON; what is not set is left out, so that a field of a later version changes no ID of before."""
+    """The agent as JSON; what is not set is left out, so that a field of a later version changes no ID of before.
+
+    So is the protocol that is meant when none is named.
+    """
     found = agent.model_dump(mode="json", by_alias=True, exclude_none=True)
     if not found.get("promptsFrom"):
         found.pop("promptsFrom", None)
+    if agent.code.protocol is Protocol.HTTP1:
+        del found["code"]["protocol"]
     return found
 
 

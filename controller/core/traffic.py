@@ -57,6 +57,7 @@ class Backend:
         tls: Whether the router speaks TLS to the backend.
         service: The Service whose endpoints serve it; they come and go without a change of the backend. None if the
             router itself resolves the host.
+        http2: Whether the router speaks HTTP/2 to the backend, as gRPC needs, instead of HTTP/1.1.
     """
 
     revision: str
@@ -65,6 +66,7 @@ class Backend:
     port: int
     tls: bool = False
     service: ServicePort | None = None
+    http2: bool = False
 
 
 @dataclass(frozen=True, slots=True)

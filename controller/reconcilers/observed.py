@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from controller.api import GROUP, VERSION
-from controller.api.agent import Agent, AgentParts, Code, PromptSource
+from controller.api.agent import Agent, AgentParts, Code, PromptSource, Protocol
 from controller.api.delivery import Analysis, Stage, default_stages
 from controller.api.model import ObjectMeta
 from controller.api.reasons import Reason
@@ -197,9 +197,12 @@ def _analysis(text: str) -> Analysis:
 
 def _backend(agent: AgentParts, namespace: str, rollout: str, artifact: str) -> Backend:
     revision, service = revision_name(rollout, artifact), agent.code.service
+    http2 = agent.code.protocol is Protocol.HTTP2
     if service is not None:
         behind = ServicePort(f"{namespace}/{service.name}", service.port)
-        return Backend(revision, artifact, f"{service.name}.{namespace}.svc", service.port, service=behind)
+        return Backend(
+            revision, artifact, f"{service.name}.{namespace}.svc", service.port, service=behind, http2=http2
+        )
     try:
         url = urlsplit(agent.code.url or "")
         host, port = url.hostname, url.port or _DEFAULT_PORTS[url.scheme]
@@ -207,7 +210,7 @@ def _backend(agent: AgentParts, namespace: str, rollout: str, artifact: str) -> 
         raise ValueError(f"spec.agent.code.url: {agent.code.url!r} is not http(s)://host[:port]") from error
     if not host:
         raise ValueError(f"spec.agent.code.url: {agent.code.url!r} has no host")
-    return Backend(revision, artifact, host, port, tls=url.scheme == "https")
+    return Backend(revision, artifact, host, port, tls=url.scheme == "https", http2=http2)
 
 
 def hosts_of(observed: ObservedRollout) -> Iterable[str]:

@@ -167,6 +167,7 @@ AGENT = [
     _code("service and image", {"service": {"name": "a", "port": 80}, "image": "a"}, "", _ONE_CODE),
     _code("no code", {}, "", _ONE_CODE),
     _code("code left out", REMOVED, "", "Required value"),
+    _code("unknown protocol", {"url": "http://a", "protocol": "HTTP3"}, ".protocol", 'supported values: "HTTP1", "HTTP2"'),
     _code("image", {"image": "a"}, ".image", "image is not supported by this version: deploy it and use service"),
     _service("without name", {"name": REMOVED}, ".name", "Required value"),
     _service("without port", {"port": REMOVED}, ".port", "Required value"),

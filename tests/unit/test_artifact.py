@@ -50,6 +50,12 @@ def test_an_empty_map_is_the_same_as_none_at_all() -> None:
     assert artifact_id(Agent.model_validate(without)) == artifact_id(Agent.model_validate(with_empty))
 
 
+def test_the_protocol_that_is_meant_anyway_changes_no_id_and_another_does() -> None:
+    code = AGENT["code"]
+    assert identify(code=code | {"protocol": "HTTP1"}) == GOLDEN
+    assert identify(code=code | {"protocol": "HTTP2"}) != GOLDEN
+
+
 def test_a_model_without_settings_is_not_the_same_as_no_model() -> None:
     assert identify(model=None) != identify(model={"provider": "openai", "name": "gpt-x"})
 

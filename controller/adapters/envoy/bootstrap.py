@@ -13,7 +13,11 @@ from controller.adapters.envoy.doors import (
     break_glass_listener,
     metrics_listener,
 )
-from controller.adapters.envoy.metrics import LATENCY_EDGES_MS
+from controller.adapters.envoy.metrics import GRPC_ERRORS, LATENCY_EDGES_MS, PROTOCOL_LABEL
+from controller.adapters.envoy.naming import AUDIENCE_SUFFIX, HTTP2, HTTP2_SUFFIX
+
+_CONNECTIONS_BROKEN = r"protocol_error|destroy_(remote|local)_with_active_rq"
+"""Of HTTP/1.1 only, where a connection has one request at a time."""
 
 _STATS_KEPT = (
     # Rollouts have no dots in their cluster names, which keeps the copies that Envoy makes per origin out.
@@ -21,9 +25,12 @@ _STATS_KEPT = (
         "safe_regex": {
             "regex": r"cluster\.[^.]+\.upstream_"
             r"(rq_(completed|total|active|time|[1-5]xx|per_try_idle_timeout|pending_failure_eject"
-            r"|pending_overflow|cancelled)|cx_(active|protocol_error|destroy_(remote|local)_with_active_rq))"
+            r"|pending_overflow|cancelled)|cx_active)"
         }
     },
+    {"safe_regex": {"regex": rf"cluster\.[^.~]+(?:{AUDIENCE_SUFFIX})?\.upstream_cx_({_CONNECTIONS_BROKEN})"}},
+    {"safe_regex": {"regex": rf"cluster\.[^.]+{HTTP2_SUFFIX}\.upstream_rq_[rt]x_reset"}},
+    {"safe_regex": {"regex": rf"cluster\.[^.]+{HTTP2_SUFFIX}\.grpc\.({'|'.join(GRPC_ERRORS)})"}},
     {
         "safe_regex": {
             "regex": r"http\.agentrollout\.(downstream_(rq_(total|active|[1-5]xx)|cx_active)|no_route)"
@@ -35,6 +42,15 @@ _STATS_KEPT = (
     {"safe_regex": {"regex": r"server\.(live|uptime|memory_allocated)"}},
 )
 """The evidence (metrics.py) and a few for people: each series costs memory in every Envoy, for every version."""
+
+_TAGS = (
+    {"tag_name": "envoy.response_code_class"},
+    {"tag_name": "envoy.http_conn_manager_prefix"},
+    # The protocol leaves the name and becomes a label of its own, so that questions need not know it.
+    {"tag_name": "envoy.cluster_name", "regex": rf"^cluster\.(([^.]+?)(?:{HTTP2_SUFFIX})?\.)"},
+    {"tag_name": PROTOCOL_LABEL.replace("_", "."), "regex": rf"^cluster\.[^.]+(~({HTTP2}))\."},
+)
+"""Envoy takes a rule for a name that it has one for only when its own are off; nothing that is kept has other tags."""
 
 _RECONNECT = {"retry_back_off": {"base_interval": "0.1s", "max_interval": "2s"}}
 """Envoy's own default lets up to 30 s pass before a restarted operator can take a version back."""
@@ -117,6 +133,8 @@ def bootstrap(
             ]
         },
         "stats_config": {
+            "use_all_default_tags": False,
+            "stats_tags": list(_TAGS),
             "stats_matcher": {"inclusion_list": {"patterns": list(_STATS_KEPT)}},
             "histogram_bucket_settings": [
                 {"match": {"suffix": "upstream_rq_time"}, "buckets": list(LATENCY_EDGES_MS)}

@@ -12,10 +12,23 @@ from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.extensions.transport_sockets.tls.v3 import tls_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 
-from controller.adapters.envoy.naming import cluster_name, tunnel_name
+from controller.adapters.envoy.naming import tunnel_name, upstream_name
 from controller.adapters.envoy.options import RouterOptions
 from controller.adapters.envoy.resources import Resource, pack, resource
 from controller.core.traffic import Backend, Endpoint, ServicePort, TrafficTable
+
+_STREAMS_OF_A_CONNECTION = 100
+"""HTTP/2 requests on one connection to an agent; more open another."""
+_STREAM_WINDOW_BYTES = 65_536
+
+_DEAD_PEERS = cluster_pb2.UpstreamConnectionOptions(
+    tcp_keepalive={
+        "keepalive_time": {"value": 30},
+        "keepalive_interval": {"value": 10},
+        "keepalive_probes": {"value": 3},
+    }
+)
+"""TCP finds them, because gRPC servers end connections whose clients send HTTP/2 pings as often as would help."""
 
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
@@ -61,7 +74,7 @@ def _arms(table: TrafficTable) -> Iterator[tuple[str, Backend]]:
     has_audience = table.candidate is not None and bool(table.audiences)
     for audience in (False, True) if has_audience else (False,):
         for backend in table.backends:
-            yield cluster_name(table.key, backend.revision, audience), backend
+            yield upstream_name(table.key, backend, audience), backend
 
 
 def _tunnel(table: TrafficTable) -> Backend | None:
@@ -129,11 +142,15 @@ def _find(cluster: Any, backend: Backend) -> None:
         cluster.type = cluster_pb2.Cluster.STATIC if is_ip(backend.host) else cluster_pb2.Cluster.STRICT_DNS
         cluster.dns_lookup_family = cluster_pb2.Cluster.V4_PREFERRED
         cluster.load_assignment.CopyFrom(_assignment(cluster.name, [Endpoint(backend.host, backend.port)]))
+    if backend.http2:
+        # An HTTP/1.1 connection goes with the request that it leaves unanswered; this one would go on taking requests.
+        cluster.upstream_connection_options.CopyFrom(_DEAD_PEERS)
 
 
 def _speak(cluster: Any, backend: Backend, options: RouterOptions, *, reuse: bool = True) -> None:
     """What is spoken with them."""
-    cluster.typed_extension_protocol_options[_HTTP_OPTIONS].CopyFrom(pack(_protocol(reuse=reuse)))
+    protocol = _protocol(backend, reuse=reuse)
+    cluster.typed_extension_protocol_options[_HTTP_OPTIONS].CopyFrom(pack(protocol))
     if backend.tls:
         cluster.transport_socket.name = "envoy.transport_sockets.tls"
         cluster.transport_socket.typed_config.CopyFrom(pack(_tls(backend, options)))
@@ -149,14 +166,22 @@ def _hosts(name: str, addresses: Iterable[dict[str, Any]]) -> Any:
     return endpoint_pb2.ClusterLoadAssignment(cluster_name=name, endpoints=[{"lb_endpoints": hosts}])
 
 
-def _protocol(*, reuse: bool) -> Any:
-    """HTTP/1.1, also behind TLS: every agent speaks it, and only there does Envoy count each broken answer.
+def _protocol(backend: Backend, *, reuse: bool) -> Any:
+    """What the version says it speaks, never what TLS would settle on: the counters that are evidence differ.
 
     Connections that are not to be reused are those whose far end Envoy cannot see: it would go on to use one to a pod
     that is no longer ready.
     """
     message = http_protocol_options_pb2.HttpProtocolOptions()
-    message.explicit_http_config.http_protocol_options.SetInParent()
+    explicit = message.explicit_http_config
+    if backend.http2:
+        options = explicit.http2_protocol_options
+        options.max_concurrent_streams.value = _STREAMS_OF_A_CONNECTION
+        options.initial_stream_window_size.value = _STREAM_WINDOW_BYTES
+        # Users who do not read fill the windows of their own answers, never that of all.
+        options.initial_connection_window_size.value = _STREAMS_OF_A_CONNECTION * _STREAM_WINDOW_BYTES
+    else:
+        explicit.http_protocol_options.SetInParent()
     if not reuse:
         message.common_http_protocol_options.max_requests_per_connection.value = 1
     return message
@@ -168,6 +193,8 @@ def _tls(backend: Backend, options: RouterOptions) -> Any:
     san = {"san_type": kind, "matcher": {"exact": backend.host}}
     validation = {"trusted_ca": {"filename": options.ca_file}, "match_typed_subject_alt_names": [san]}
     context = tls_pb2.UpstreamTlsContext(common_tls_context={"validation_context": validation})
+    if backend.http2:
+        context.common_tls_context.alpn_protocols.append("h2")
     if kind == "DNS":
         context.sni = backend.host
     return context

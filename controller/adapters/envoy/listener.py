@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from envoy.config.listener.v3 import listener_pb2
+from envoy.extensions.filters.http.grpc_stats.v3 import config_pb2 as grpc_stats_pb2
 from envoy.extensions.filters.http.router.v3 import router_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 from envoy.extensions.http.early_header_mutation.header_mutation.v3 import header_mutation_pb2
@@ -87,7 +88,10 @@ def _manager(options: RouterOptions) -> Any:
     return http_connection_manager_pb2.HttpConnectionManager(
         stat_prefix=LISTENER_NAME,
         scoped_routes=scoped,
-        http_filters=[{"name": "envoy.filters.http.router", "typed_config": pack(router_pb2.Router())}],
+        http_filters=[
+            {"name": "envoy.filters.http.grpc_stats", "typed_config": pack(grpc_stats_pb2.FilterConfig())},
+            {"name": "envoy.filters.http.router", "typed_config": pack(router_pb2.Router())},
+        ],
         http2_protocol_options={
             "max_concurrent_streams": {"value": _STREAMS_OF_A_CONNECTION},
             "initial_stream_window_size": {"value": _BUFFER_BYTES},

@@ -1,7 +1,6 @@
 """Which of Envoy's counters are evidence. The table is what tests/integration/test_envoy_counters.py sees Envoy do.
 
-One request each, to an HTTP/1.1 agent (the only upstream protocol here: of a broken HTTP/2 connection Envoy counts the
-connection, not its requests). The columns are the cluster's ``upstream_rq_completed``, ``…_rq_5xx``,
+One request each, to an HTTP/1.1 agent; HTTP/2 follows below. The columns are the cluster's ``upstream_rq_completed``, ``…_rq_5xx``,
 ``…_cx_protocol_error``, ``…_rq_per_try_idle_timeout``, samples of ``…_rq_time``,
 ``…_cx_destroy_remote_with_active_rq``, ``…_cx_destroy_local_with_active_rq``, ``…_rq_pending_failure_eject`` and
 ``…_rq_cancelled``; then what the two metrics make of them, as bad/total:
@@ -40,14 +39,53 @@ What the counters cannot tell. For errors: silence before the headers, an answer
 breaks as well are two bad events each (and two in the total), and a 103 is an event of its own; a body without a length
 that ends by a cut connection looks finished; users who leave before the headers are not there at all. For latency: who
 left a hung agent and who left a good stream are the same, and so is every WebSocket.
+
+An HTTP/2 connection carries many requests, so that what happens to connections says little about them. Of these clusters
+the three ``…_cx_…`` are not kept, but ``upstream_rq_rx_reset``, ``upstream_rq_tx_reset`` and the gRPC statuses in
+`GRPC_ERRORS`; and ``…_rq_pending_failure_eject`` counts each request of a broken connection. Every request is a gRPC call
+here; of any other, ``grpc`` stays as it is, and errors have one less:
+
+===============================  =====  ===  ====  ====  ====  ====  ====  =====  ======  ======  =======
+what happened                    compl  5xx  grpc  idle  time  rx    tx    eject  cancel  errors  latency
+===============================  =====  ===  ====  ====  ====  ====  ====  =====  ======  ======  =======
+OK, or the user's own fault      1      .    .     .     1     .     .     .      .       0/1     0/1
+an error of the server           1      .    1     .     1     .     .     .      .       1/2     0/1
+5xx without a gRPC status        1      1    .     .     1     .     .     .      .       1/1     0/1
+connection refused, or late      1      1    1     .     .     .     .     1      .       3/3     1/1
+circuit breaker                  1      1    1     .     .     .     .     .      .       2/2     0/0
+reset before the headers         1      1    1     .     .     1     .     .      .       3/3     1/1
+reset in the body                1      .    .     .     .     1     .     .      .       1/2     1/1
+stream refused, or sent away     1      1    1     .     .     .     .     .      .       2/2     0/0
+cut before the headers           1      1    1     .     .     .     .     1      .       3/3     1/1
+cut in the body                  1      .    .     .     .     .     .     1      .       1/2     1/1
+not HTTP/2                       1      1    1     .     .     .     1     .      .       2/2     1/1
+not HTTP/2 in the body           1      .    .     .     .     .     1     .      .       0/1     1/1
+silence before the headers       1      1    1     1     .     .     1     .      .       3/3     1/1
+silence in the body              1      .    .     1     .     .     1     .      .       1/2     1/1
+drained by the server, finished  1      .    .     .     1     .     .     .      .       0/1     0/1
+answer before the upload's end   1      .    .     .     .     .     1     .      .       0/1     1/1
+user left before the connection  .      .    .     .     .     .     .     .      1       0/0     1/1
+user left before the headers     .      .    .     .     .     .     1     .      .       0/0     1/1
+user left in the body            1      .    .     .     .     .     1     .      .       0/1     1/1
+===============================  =====  ===  ====  ====  ====  ====  ====  =====  ======  ======  =======
+
+docs/adr/0016-grpc.md says why, and what this cannot tell.
 """
 
 from __future__ import annotations
 
+from controller.adapters.envoy.naming import HTTP2
 from controller.core.catalogue import CounterTerm, LatencyDefinition, MetricDefinition
 
 CLUSTER_LABEL = "envoy_cluster_name"
 """The label whose value is ``naming.cluster_name(…)``."""
+
+PROTOCOL_LABEL = "agentrollout_protocol"
+"""A label that is ``h2`` on the series of clusters that speak HTTP/2, and absent from the others."""
+
+GRPC_ERRORS = ("2", "4", "12", "13", "14", "15")
+"""UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE and DATA_LOSS: the statuses that OpenTelemetry's
+conventions for gRPC call errors of a server. All others are answers, as those below 500 are."""
 
 LIVENESS_METRIC = "envoy_server_live"
 """A gauge that every scrape of an Envoy has, also while counters that were never touched are missing."""
@@ -68,14 +106,20 @@ def _term(name: str, **labels: str) -> CounterTerm:
     return CounterTerm(f"envoy_cluster_upstream_{name}", tuple(labels.items()))
 
 
-_BROKEN = (_term("cx_protocol_error"), _term("rq_per_try_idle_timeout"))
+_BROKEN = (
+    _term("cx_protocol_error"),
+    _term("rq_per_try_idle_timeout"),
+    _term("rq_rx_reset"),
+    _term("rq_pending_failure_eject", **{PROTOCOL_LABEL: HTTP2}),
+    *(CounterTerm(f"envoy_cluster_grpc_{status}") for status in GRPC_ERRORS),
+)
 
 ERRORS = MetricDefinition(
     name="errors",
     total=(_term("rq_completed"), *_BROKEN),
     bad=(_term("rq_xx", envoy_response_code_class="5"), *_BROKEN),
 )
-"""5xx answers, Envoy's own included, and answers that broke off or fell silent after a good status."""
+"""5xx answers, Envoy's own included, answers that broke off or fell silent after a good status, and gRPC's."""
 
 LATENCY = LatencyDefinition(
     name="latency",
@@ -86,6 +130,8 @@ LATENCY = LatencyDefinition(
         _term("cx_destroy_local_with_active_rq"),
         _term("rq_pending_failure_eject"),
         _term("rq_cancelled"),
+        _term("rq_rx_reset"),
+        _term("rq_tx_reset"),
     ),
     edges=LATENCY_EDGES_MS,
 )

@@ -1,9 +1,15 @@
-"""Names of Envoy resources, and therefore the values of the ``envoy_cluster_name`` label in Prometheus.
+"""Names of Envoy resources, and the values of the ``envoy_cluster_name`` label in Prometheus.
 
 Every resource of a rollout starts with the rollout's ``owner`` prefix, so that a name alone tells whose it is.
 """
 
 from __future__ import annotations
+
+from controller.core.traffic import Backend
+
+HTTP2 = "h2"
+HTTP2_SUFFIX = f"~{HTTP2}"
+"""Marks the clusters that speak HTTP/2, of which other counters are evidence; it does not reach the Prometheus label."""
 
 AUDIENCE_SUFFIX = "~audience"
 """Marks the clusters that serve audience stages; ``~`` cannot occur in a Kubernetes name."""
@@ -23,7 +29,7 @@ def owner_name(key: str) -> str:
 
 
 def cluster_name(key: str, revision: str, audience: bool = False) -> str:
-    """The cluster, and ``envoy_cluster_name`` label, of one revision of the rollout ``namespace/name``.
+    """The ``envoy_cluster_name`` label in Prometheus of one revision of the rollout ``namespace/name``.
 
     Args:
         key: ``namespace/name`` of the rollout.
@@ -31,6 +37,11 @@ def cluster_name(key: str, revision: str, audience: bool = False) -> str:
         audience: Whether the cluster serves the audience stages instead of the general split.
     """
     return f"{owner_name(key)}/{owner_name(revision)}{AUDIENCE_SUFFIX if audience else ''}"
+
+
+def upstream_name(key: str, backend: Backend, audience: bool = False) -> str:
+    """The cluster of one arm as Envoy itself knows it: `cluster_name`, with the protocol where it is not HTTP/1.1."""
+    return f"{cluster_name(key, backend.revision, audience)}{HTTP2_SUFFIX if backend.http2 else ''}"
 
 
 def tunnel_name(key: str, revision: str) -> str:

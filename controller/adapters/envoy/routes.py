@@ -13,7 +13,7 @@ from typing import Any
 from envoy.config.route.v3 import route_components_pb2, route_pb2, scoped_route_pb2
 
 from controller.adapters.envoy.clusters import is_ip
-from controller.adapters.envoy.naming import cluster_name, override_key, owner_name, scope_name
+from controller.adapters.envoy.naming import override_key, owner_name, scope_name, upstream_name
 from controller.adapters.envoy.options import RouterOptions
 from controller.adapters.envoy.resources import Resource, resource
 from controller.core.traffic import WHOLE_PPM, AudienceSplit, Backend, TrafficTable
@@ -118,9 +118,7 @@ def _arms(
     arms = [(table.stable, WHOLE_PPM - weight)]
     if candidate is not None:
         arms.insert(0, (candidate, weight))
-    return [
-        _arm(cluster_name(table.key, backend.revision, audience), backend, share) for backend, share in arms
-    ]
+    return [_arm(upstream_name(table.key, backend, audience), backend, share) for backend, share in arms]
 
 
 def _arm(cluster: str, backend: Backend, weight: int) -> dict[str, Any]:

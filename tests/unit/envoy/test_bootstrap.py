@@ -16,7 +16,7 @@ from google.protobuf import json_format
 
 from controller.adapters.envoy.bootstrap import bootstrap
 from controller.adapters.envoy.doors import BreakGlass
-from controller.adapters.envoy.metrics import ERRORS, LATENCY, LATENCY_EDGES_MS
+from controller.adapters.envoy.metrics import CLUSTER_LABEL, ERRORS, LATENCY, LATENCY_EDGES_MS, PROTOCOL_LABEL
 from controller.core.catalogue import CounterTerm
 
 # The types that the bootstrap carries inside Any messages must be known to be parsed.
@@ -79,12 +79,32 @@ def test_edges_rise_by_about_a_quarter_and_have_two_digits() -> None:
 @pytest.mark.parametrize("term", [*ERRORS.total, *ERRORS.bad, *LATENCY.lost, LATENCY.count])
 def test_what_the_queries_read_is_kept(term: CounterTerm) -> None:
     stat = term.metric.removeprefix("envoy_cluster_").removesuffix("_count").replace("rq_xx", "rq_5xx")
+    stat = stat.replace("grpc_", "grpc.")
     kept = bootstrap("router-1", operators=OPERATORS)["stats_config"]["stats_matcher"]
     patterns = [
         each["safe_regex"]["regex"] for each in kept["inclusion_list"]["patterns"] if "safe_regex" in each
     ]
 
-    assert any(re.fullmatch(pattern, f"cluster.shop/agent/agent-1.{stat}") for pattern in patterns)
-    assert not any(
-        re.fullmatch(pattern, f"cluster.shop/agent/agent-1.external.{stat}") for pattern in patterns
-    )
+    def is_kept(name: str) -> bool:
+        return any(re.fullmatch(pattern, name) for pattern in patterns)
+
+    for arm in ("cluster.shop/agent/agent-1", "cluster.shop/agent/agent-1~audience"):
+        of_http2 = stat.startswith("grpc.") or stat.endswith("x_reset")
+        of_http1 = "_cx_" in stat
+        assert is_kept(f"{arm}.{stat}") is not of_http2
+        assert is_kept(f"{arm}~h2.{stat}") is not of_http1
+        assert not is_kept(f"{arm}.external.{stat}")
+        assert not is_kept(f"{arm}~h2.external.{stat}")
+
+
+@pytest.mark.parametrize("arm", ["shop/agent/agent-1", "shop/agent/agent-1~audience"])
+@pytest.mark.parametrize(("suffix", "protocol"), [("", None), ("~h2", "h2")])
+def test_the_protocol_of_a_cluster_is_a_label_of_its_own(arm: str, suffix: str, protocol: str | None) -> None:
+    tags = bootstrap("router-1", operators=OPERATORS)["stats_config"]["stats_tags"]
+    rules = {tag["tag_name"]: tag["regex"] for tag in tags if "regex" in tag}
+    found = {
+        name: re.search(rule, f"cluster.{arm}{suffix}.upstream_rq_total") for name, rule in rules.items()
+    }
+
+    labels = {name.replace(".", "_"): match and match[2] for name, match in found.items()}
+    assert labels == {CLUSTER_LABEL: arm, PROTOCOL_LABEL: protocol}

@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.route.v3 import route_pb2, scoped_route_pb2
+from envoy.extensions.transport_sockets.tls.v3 import tls_pb2
+from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 
 from controller.adapters.envoy.naming import cluster_name, override_key, owner_name, owner_of
 from controller.adapters.envoy.options import RouterOptions
@@ -198,6 +200,43 @@ def test_tls_is_verified_against_the_name_of_the_backend() -> None:
     socket = found["shop/agent/agent-1"].transport_socket
     assert socket.name == "envoy.transport_sockets.tls"
     assert b"agent.example" in socket.typed_config.value
+
+
+def test_an_agent_is_spoken_to_as_its_version_says_and_http2_is_in_the_name_of_its_clusters() -> None:
+    table = replace(SPLIT, candidate=replace(CANDIDATE, http2=True), audiences=(INTERNAL,))
+    found = clusters(table)
+    options = {
+        name: http_protocol_options_pb2.HttpProtocolOptions.FromString(value.value).explicit_http_config
+        for name, cluster in found.items()
+        for value in cluster.typed_extension_protocol_options.values()
+    }
+
+    assert {name: each.WhichOneof("protocol_config") for name, each in options.items()} == {
+        "shop/agent/agent-2~h2": "http2_protocol_options",
+        "shop/agent/agent-1": "http_protocol_options",
+        "shop/agent/agent-2~audience~h2": "http2_protocol_options",
+        "shop/agent/agent-1~audience": "http_protocol_options",
+    }
+    assert found["shop/agent/agent-2~h2"].HasField("upstream_connection_options")
+    assert {name for route in routes(table) for name, _ in arms(route)} == set(found)
+
+
+def test_users_who_do_not_read_cannot_fill_the_window_of_all() -> None:
+    found = clusters(replace(TABLE, stable=replace(STABLE, http2=True)))
+    (value,) = found["shop/agent/agent-1~h2"].typed_extension_protocol_options.values()
+    parsed = http_protocol_options_pb2.HttpProtocolOptions.FromString(value.value)
+    options = parsed.explicit_http_config.http2_protocol_options
+
+    filled = options.max_concurrent_streams.value * options.initial_stream_window_size.value
+    assert filled <= options.initial_connection_window_size.value
+
+
+def test_http2_behind_tls_is_agreed_on_by_alpn() -> None:
+    for http2, offered in ((True, ["h2"]), (False, [])):
+        secure = replace(STABLE, host="agent.example", tls=True, http2=http2)
+        (cluster,) = clusters(replace(TABLE, stable=secure)).values()
+        context = tls_pb2.UpstreamTlsContext.FromString(cluster.transport_socket.typed_config.value)
+        assert list(context.common_tls_context.alpn_protocols) == offered
 
 
 def test_dots_in_names_do_not_reach_the_prometheus_label() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 
@@ -74,6 +75,26 @@ def test_a_url_becomes_a_backend(url: str, host: str, port: int, tls: bool) -> N
     assert observed.backend is not None
     assert (observed.backend.host, observed.backend.port, observed.backend.tls) == (host, port, tls)
     assert observed.rollout.spec.agent.prompts == {}, "prompts are not kept in memory"
+
+
+@pytest.mark.parametrize("where", [{"url": "http://a"}, {"service": {"name": "a", "port": 80}}])
+@pytest.mark.parametrize(
+    ("protocol", "http2"), [({}, False), ({"protocol": "HTTP1"}, False), ({"protocol": "HTTP2"}, True)]
+)
+def test_a_backend_speaks_what_its_code_says(
+    where: dict[str, Any], protocol: dict[str, str], http2: bool
+) -> None:
+    observed = observe_rollout(
+        {
+            "metadata": {"name": "agent", "namespace": "shop"},
+            "spec": {
+                "agent": {"code": where | protocol},
+                "traffic": {"envoy": {"hosts": ["agent.example"]}},
+            },
+        }
+    )
+    assert observed.backend is not None
+    assert observed.backend.http2 is http2
 
 
 @pytest.mark.parametrize(
