@@ -164,6 +164,19 @@ class Election:
         if record is None or record.holder != self.identity:
             self._renewed_at = None
 
+    def read(self, record: LeaseRecord | None, now: float) -> None:
+        """The Lease was read after a refused write: this is how it is, also if its version lies before the known one.
+
+        It does when the API server's storage was restored from a backup. Whoever led until then may not know yet, so
+        nobody writes for a lease's duration, not even one whom the restored Lease names.
+        """
+        known = self._record
+        if record and known and int(record.resource_version) < int(known.resource_version):
+            self._record, self._changed_at = None, now
+            self._renewed_at = None
+            self._not_before = now + self.settings.lease_duration
+        self.saw(record, now)
+
     def wrote(self, record: LeaseRecord, sent_at: float) -> None:
         """The attempt that was sent at ``sent_at`` went through: this replica leads from then."""
         self._record, self._changed_at = record, sent_at

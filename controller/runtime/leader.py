@@ -163,16 +163,16 @@ class LeaderElector:
 
     async def _read_again(self) -> None:
         """Someone else was faster; the watch may be slow to say so."""
-        now = self._clock.monotonic()
-        self._election.failed(now, self._election.settings.retry_period)
+        self._election.failed(self._clock.monotonic(), self._election.settings.retry_period)
+        lease: RawObject | None = None
         try:
             lease = await self._lock.client.get(self._lock.key)
+        except NotFound:
+            pass
         except ApiError as error:
             _log.info("lease_not_read", lease=self._lock.name, error=str(error))
-            if isinstance(error, NotFound):
-                self._election.saw(None, self._clock.monotonic())
             return
-        self._election.saw(LeaseRecord.of(lease), self._clock.monotonic())
+        self._election.read(LeaseRecord.of(lease) if lease else None, self._clock.monotonic())
 
     async def _release(self, record: LeaseRecord) -> None:
         metadata = {**self._lock.metadata, "resourceVersion": record.resource_version}

@@ -33,6 +33,7 @@ class Replicas(RuleBasedStateMachine):
         super().__init__()
         self.now = 0.0
         self.versions = 0
+        self.restored = False
         self.lease: LeaseRecord | None = None
         self.history: list[LeaseRecord] = []
         self.elections = [Election(f"r{n}", ElectionSettings(), now=0.0) for n in range(3)]
@@ -82,7 +83,7 @@ class Replicas(RuleBasedStateMachine):
             election.wrote(write.answer, write.sent_at)
         else:
             election.failed(self.now, 2.0)
-            election.saw(self.lease, self.now)
+            election.read(self.lease, self.now)
 
     @rule(n=REPLICAS)
     def a_replica_gives_up_waiting(self, n: int) -> None:
@@ -113,6 +114,21 @@ class Replicas(RuleBasedStateMachine):
         if known == self.lease and known is not None:
             self._store(replace(known, holder="", renewed=f"{self.now}"))
 
+    @precondition(lambda self: len(self.history) > 1 and not self.restored)
+    @rule(back=st.integers(1, 5))
+    def the_api_server_is_restored_from_a_backup(self, back: int) -> None:
+        """Nobody can write meanwhile, which takes longer than a leader leads on.
+
+        No version is given to two different Leases: nobody could tell them apart, and no other client could either.
+        """
+        self.restored = True
+        self.now += ElectionSettings().renew_deadline + 1
+        self.history = self.history[: max(len(self.history) - back, 1)]
+        self.lease = self.history[-1]
+        self.versions = int(self.lease.resource_version) + 1  # odd from now on
+        self.writes.clear()
+        self.late.clear()
+
     @invariant()
     def at_most_one_leads(self) -> None:
         leading = [e.identity for e in self.elections if e.role(self.now) is Role.LEADING]
@@ -129,7 +145,7 @@ class Replicas(RuleBasedStateMachine):
         )
 
     def _store(self, record: LeaseRecord) -> LeaseRecord:
-        self.versions += 1
+        self.versions += 2
         self.lease = replace(record, resource_version=str(self.versions))
         self.history.append(self.lease)
         return self.lease
@@ -141,10 +157,23 @@ TestReplicas = Replicas.TestCase
 
 def test_some_replica_leads_once_messages_arrive() -> None:
     replicas = Replicas()
-    for _ in range(10):
+    _settle(replicas)
+
+
+def test_some_replica_leads_again_after_the_history_was_rewound() -> None:
+    replicas = Replicas()
+    _settle(replicas)
+    for _ in range(20):
+        replicas.time_passes(4.0)
+        replicas.a_write_goes_through(0)
+    replicas.the_api_server_is_restored_from_a_backup(15)
+    _settle(replicas)
+
+
+def _settle(replicas: Replicas) -> None:
+    for _ in range(60):
         for n in range(3):
-            replicas.attempt(n)
-            replicas.the_server_takes_a_write(n)
-            replicas.an_answer_arrives(n)
+            replicas.a_write_goes_through(n)
+        replicas.at_most_one_leads()
         replicas.time_passes(1.0)
     assert [e.role(replicas.now) for e in replicas.elections].count(Role.LEADING) == 1

@@ -113,3 +113,33 @@ def test_a_released_lease_names_nobody() -> None:
 def test_a_record_is_read_from_a_lease_that_lacks_everything() -> None:
     empty = LeaseRecord.of({"metadata": {"resourceVersion": "7"}})
     assert empty == LeaseRecord("", "", "", 0, 0.0, "7")
+
+
+def test_after_the_history_was_rewound_the_lease_is_believed_as_it_is_read() -> None:
+    one = election()
+    one.saw(record("other", version=1000, renewed="t9"), 0)
+    one.saw(record("other", version=500, renewed="t5"), 20)
+    assert one.record == record("other", version=1000, renewed="t9"), "a late event looks just the same"
+    one.read(record("other", version=500, renewed="t5"), 20)
+    assert one.record == record("other", version=500, renewed="t5")
+    assert one.next_attempt(20) == 15
+    one.saw(record("other", version=501, renewed="t6"), 21)
+    assert one.next_attempt(21) == 15
+
+
+def test_a_leader_whose_history_was_rewound_waits_even_if_the_lease_names_it() -> None:
+    one = election()
+    one.wrote(record("me", version=1000), sent_at=0)
+    one.read(record("me", version=500), 1)
+    assert one.role(1) is Role.GUARDING
+    assert one.next_attempt(1) == 15
+    assert one.next_attempt(16) == 0
+
+
+def test_a_read_that_brings_nothing_older_is_as_good_as_the_watch() -> None:
+    one = election()
+    one.saw(record("other", version=5), 0)
+    one.read(record("me", version=6), 1)
+    assert one.next_attempt(1) == 0
+    one.read(None, 2)
+    assert one.record is None
