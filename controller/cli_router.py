@@ -31,7 +31,9 @@ def _routers(urls: list[str]) -> list[str]:
 
 @router.command()
 def bootstrap(  # noqa: PLR0913, PLR0917  each is a flag of its own
-    node_id: Annotated[str, typer.Option(help="Name of this Envoy, unique among those of one operator.")],
+    node_id: Annotated[
+        str, typer.Option(help="Name of this Envoy, unique among all that any replica serves.")
+    ],
     xds_address: Annotated[
         list[Address],
         typer.Option(

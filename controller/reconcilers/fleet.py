@@ -50,6 +50,7 @@ class Report:
         acknowledged: Digests of the tables that all its routers acknowledged: those with a candidate, and those that
             lost theirs not long ago.
         pending: Keys of rollouts without a candidate whose table, or whose removal, its routers have not acknowledged yet.
+        many_pending: Whether those are too many to be named: then it may be any.
         latches: Cuts for a reason that it serves and status did not show.
     """
 
@@ -58,11 +59,16 @@ class Report:
     routers: frozenset[str] = frozenset()
     acknowledged: frozenset[str] = frozenset()
     pending: frozenset[str] = frozenset()
+    many_pending: bool = False
     latches: Mapping[str, Latch] = field(default_factory=dict)
 
     def serves(self, table: TrafficTable, *, changed: bool) -> bool:
         """Whether all its routers acknowledged the table; of one that has not ``changed`` silence says yes."""
-        return digest(table) in self.acknowledged if changed else table.key not in self.pending
+        return digest(table) in self.acknowledged if changed else not self.may_lack(table.key)
+
+    def may_lack(self, key: str) -> bool:
+        """Whether its routers may not have acknowledged what is wanted of a rollout without a candidate."""
+        return self.many_pending or key in self.pending
 
     def to_json(self) -> str:
         """The report as ``observe_report`` reads it."""
@@ -81,6 +87,7 @@ class Report:
             "routers": sorted(self.routers),
             "acknowledged": sorted(self.acknowledged),
             "pending": sorted(self.pending),
+            "manyPending": self.many_pending,
             "latches": latches,
         }
         return json.dumps({name: value for name, value in content.items() if value}, separators=(",", ":"))
@@ -105,6 +112,7 @@ def observe_report(raw: RawObject) -> Report:
         routers=frozenset(said.get("routers", ())),
         acknowledged=frozenset(said.get("acknowledged", ())),
         pending=frozenset(said.get("pending", ())),
+        many_pending=bool(said.get("manyPending")),
         latches={
             each["key"]: Latch(
                 each["artifactID"],
@@ -158,6 +166,7 @@ class Fleet:
         self._serving: set[str] = set()
         self._listeners: list[Callable[[str], None]] = []
         reports.on_change(self._report_changed)
+        publisher.on_change(lambda key: self._note(key, publisher.published(key)))
 
     @property
     def routers(self) -> frozenset[str]:
@@ -188,7 +197,7 @@ class Fleet:
 
     def is_removed(self, key: str) -> bool:
         """Whether no router serves a rollout any more whose routes were taken off."""
-        return self._own.programmed(key).table is None and not any(key in r.pending for r in self._others())
+        return self._own.programmed(key).table is None and not any(r.may_lack(key) for r in self._others())
 
     def latched(self, key: str) -> Latch | None:
         """A cut of any replica that status does not show yet; this replica's own first."""
@@ -202,15 +211,23 @@ class Fleet:
         now = self._clock.monotonic()
         return tuple(key for key, at in self._heard.items() if now - at >= FORGOTTEN_SECONDS)
 
-    def _has_changed(self, key: str, wanted: TrafficTable | None) -> bool:
-        """Whether the table has a candidate, or had one until not long ago."""
-        if wanted is not None and wanted.candidate is not None:
+    def _note(self, key: str, table: TrafficTable | None) -> None:
+        """Remember when a table loses its candidate; a replica that is to lead soon must know it too."""
+        if table is None:
+            self._serving.discard(key)
+            self._cut_at.pop(key, None)
+        elif table.candidate is not None:
             self._serving.add(key)
+        elif key in self._serving:
+            self._serving.remove(key)
+            self._cut_at[key] = self._clock.monotonic()
+
+    def _has_changed(self, key: str, table: TrafficTable | None) -> bool:
+        """Whether the table has a candidate, or had one until not long ago."""
+        self._note(key, table)
+        if key in self._serving:
             return True
         now = self._clock.monotonic()
-        if key in self._serving:
-            self._serving.remove(key)
-            self._cut_at[key] = now
         if now - self._cut_at.get(key, now - CUT_SECONDS) < CUT_SECONDS:
             return True
         self._cut_at.pop(key, None)
@@ -241,7 +258,6 @@ class Fleet:
         self._agreed = {
             each: agreed for each, agreed in self._agreed.items() if self._publisher.published(each)
         }
-        self._serving = {each for each in self._serving if self._publisher.published(each)}
         for changed in self._concerned(old, new):
             self._tell(changed)
 
@@ -261,7 +277,7 @@ class Fleet:
         if replace(before, renewed="") == replace(after, renewed=""):
             return ()
         changed = set(before.pending ^ after.pending) | (before.latches.keys() ^ after.latches.keys())
-        same = before.routers == after.routers
+        same = (before.routers, before.many_pending) == (after.routers, after.many_pending)
         differing = before.acknowledged ^ after.acknowledged
         for table in self._publisher.tables():
             # With other routers everything may stand differently, if only that there are some at all.

@@ -22,6 +22,7 @@ HEARTBEAT_SECONDS = 10.0
 COALESCE_SECONDS = 0.05
 """Many splits change at once; one report tells of them all."""
 RETRY_SECONDS = 2.0
+MAX_PENDING = 1000
 MAX_LATCHES = 200
 MAX_MESSAGE = 300
 """An object of the API has room for some 250 KiB of annotations."""
@@ -87,8 +88,14 @@ class FleetReporter:
         if table.key in self._serving:
             self._serving.remove(table.key)
             self._cut_at[table.key] = now
-        self._cut_at = {key: at for key, at in self._cut_at.items() if now - at < 10 * CUT_SECONDS}
         return table.key in self._cut_at
+
+    def _forget_old_cuts(self) -> None:
+        now = self._clock.monotonic()
+        for key in [key for key, at in self._cut_at.items() if now - at >= 10 * CUT_SECONDS]:
+            del self._cut_at[key]
+            if key not in self._serving:
+                self._acknowledged.pop(key, None)
 
     def leads(self, leading: bool) -> None:
         """Whether this replica leads, and thus has nobody to report to."""
@@ -134,14 +141,16 @@ class FleetReporter:
         return not silent and self._clock.monotonic() - self._reported_at >= HEARTBEAT_SECONDS
 
     def _current(self) -> Report:
-        routers = self._router.routers
+        routers, many = self._router.routers, len(self._pending) > MAX_PENDING
+        self._forget_old_cuts()
         latches = [(key, latch) for key, latch in self._publisher.latches().items() if latch.reason]
         return Report(
             replica=self._lock.identity,
             renewed=self._clock.now().strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
             routers=routers,
             acknowledged=frozenset(self._acknowledged.values()) if routers else frozenset(),
-            pending=frozenset(self._pending) if routers else frozenset(),
+            pending=frozenset(self._pending) if routers and not many else frozenset(),
+            many_pending=bool(routers) and many,
             latches={key: _short(latch) for key, latch in latches[:MAX_LATCHES]},
         )
 

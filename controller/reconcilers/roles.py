@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from controller.api.rollout import AgentRollout
 from controller.reconcilers.deletion import Deletion
 from controller.reconcilers.metrics import RolloutMetrics
 from controller.reconcilers.observed import ObservedRollout
@@ -78,7 +79,7 @@ class RoleReconciler:
         if after is Role.FOLLOWING:
             self._publisher.release_without_reason()
             return
-        delivering = [o.rollout.metadata.key for o in self._rollouts.list() if o.rollout.status.candidate]
+        delivering = [o.rollout.metadata.key for o in self._rollouts.list() if _is_busy(o.rollout)]
         for key in delivering:
             self._queue.add(key)
         if after is Role.LEADING:
@@ -99,3 +100,10 @@ class RoleReconciler:
             return Result(0.0)  # the Lease is lost; the key is looked at in the new role
         finally:
             self._running.discard(task)
+
+
+def _is_busy(rollout: AgentRollout) -> bool:
+    """Whether a candidate is on its way, or somebody wanted something while nobody led."""
+    metadata, status = rollout.metadata, rollout.status
+    going = metadata.deletion_timestamp is not None
+    return going or status.candidate is not None or status.observed_generation != metadata.generation

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -53,6 +54,9 @@ class Here:
 
     def latched(self, key: str) -> Latch | None:
         return self.latch
+
+    def on_change(self, listener: Callable[[str], None]) -> None:
+        self.listener = listener
 
 
 class World:
@@ -166,6 +170,28 @@ def test_for_a_minute_after_a_cut_silence_says_nothing() -> None:
     world.here.wanted[KEY] = world.here.taken = IDLE
     assert not world.programmed.serves(IDLE), "the report is older than the cut"
     world.hear(other(acknowledged=(IDLE,)))
+    assert world.programmed.serves(IDLE)
+
+
+def test_a_replica_that_comes_to_lead_after_a_cut_knows_of_it() -> None:
+    world = World()
+    world.here.listener(KEY)
+    world.here.wanted[KEY] = world.here.taken = IDLE
+    world.here.listener(KEY)
+    world.hear(other())
+    assert not world.programmed.serves(IDLE)
+    del world.here.wanted[KEY]
+    world.here.listener(KEY)
+    world.here.wanted[KEY] = IDLE
+    assert world.programmed.serves(IDLE), "it was made anew"
+
+
+def test_of_a_report_with_too_many_pending_to_name_silence_says_nothing() -> None:
+    world = World()
+    world.here.wanted[KEY] = world.here.taken = IDLE
+    world.hear(other(many_pending=True))
+    assert not world.programmed.serves(IDLE)
+    world.hear(other())
     assert world.programmed.serves(IDLE)
 
 

@@ -223,3 +223,18 @@ async def test_an_api_server_that_refuses_is_asked_again_at_its_own_pace(world: 
     assert len(world.around.written) == before
     await world.clock.run_for(1.2)
     assert len(world.around.written) == before + 1
+
+
+async def test_a_report_of_thousands_stays_within_an_annotation(world: World) -> None:
+    for number in range(10_000):
+        key = f"{'n' * 63}/{'a' * 45}-{number}"
+        world.around.wanted[key] = replace(IDLE, key=key)
+        world.around.changed(key)
+    world.around.cuts = {
+        f"{'n' * 63}/{number}": Latch("sha256:" + "1" * 64, 1, Reason.ANALYSIS_FAILED, "errors", "x" * 999)
+        for number in range(1000)
+    }
+    await world.a_moment()
+    assert (world.last.many_pending, world.last.pending) == (True, frozenset())
+    assert len(world.last.latches) == 200
+    assert len(world.last.to_json()) < 200 * 1024

@@ -25,6 +25,8 @@ class Around:
     delivering: tuple[str, ...] = ("shop/b",)
     going: tuple[str, ...] = ()
     all_keys: tuple[str, ...] = ("shop/a", "shop/b")
+    deleted: tuple[str, ...] = ()
+    edited: tuple[str, ...] = ()
 
     async def reconcile(self, key: str) -> Result:
         self.journal.append(f"lead {key}")
@@ -53,7 +55,11 @@ class Around:
         return ("ns/unreadable",)
 
     def list(self) -> tuple[Any, ...]:
-        return tuple(_Observed(key, key in self.delivering) for key in self.all_keys)
+        found = [_Observed(key, key in self.delivering) for key in self.all_keys]
+        for each in found:
+            each.deletion_timestamp = "now" if each.key in self.deleted else None
+            each.generation += each.key in self.edited
+        return tuple(found)
 
     def release_without_reason(self) -> None:
         self.journal.append("release")
@@ -77,7 +83,9 @@ class _Observed:
     def __init__(self, key: str, delivering: bool, going: bool = False) -> None:
         self.rollout = self.status = self.metadata = self
         self.key = key
-        self.candidate = delivering
+        self.candidate = object() if delivering else None
+        self.deletion_timestamp: object = None
+        self.generation = self.observed_generation = 1
         self.deletion_timestamp = going
 
 
@@ -141,6 +149,15 @@ def test_a_new_leader_looks_at_those_that_deliver_at_once_and_at_the_others_litt
     assert [seconds for seconds, _ in world.around.later] == [
         number * IDLE_SPACING_SECONDS for number in range(4)
     ]
+
+
+def test_what_was_wanted_while_nobody_led_is_not_left_for_later() -> None:
+    world = World()
+    world.around.all_keys = ("shop/a", "shop/b", "shop/c", "shop/d")
+    world.around.deleted, world.around.edited = ("shop/c",), ("shop/d",)
+    world.role = Role.FOLLOWING
+    world.become(Role.LEADING)
+    assert world.around.queued == ["shop/b", "shop/c", "shop/d"]
 
 
 def test_a_guard_looks_only_at_those_that_deliver() -> None:
