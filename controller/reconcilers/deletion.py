@@ -53,7 +53,7 @@ class Deletion:
         self._fleet = fleet
         self._client = client
         self._clock = clock
-        self._since: dict[str, float] = {}
+        self._since: dict[str, tuple[str, float]] = {}
 
     async def hold(self, observed: ObservedRollout) -> bool:
         """Add the finalizer before anything is served; whether it was missing. Decide anew then.
@@ -69,8 +69,11 @@ class Deletion:
 
     def withdraw(self, observed: ObservedRollout) -> Result:
         """Take the routers of this replica a step further: once nobody reaches the candidate, the routes go."""
-        key = observed.rollout.metadata.key
-        self._since.setdefault(key, self._clock.monotonic())
+        key, uid = observed.rollout.metadata.key, observed.rollout.metadata.uid
+        if (
+            key not in self._since or self._since[key][0] != uid
+        ):  # a namesake made anew has all the patience again
+            self._since[key] = uid, self._clock.monotonic()
         table, programmed = self._publisher.published(key), self._own.programmed(key)
         if table is None or programmed.serves(table) or not programmed.instances or not self._left(key):
             self._publisher.withdraw(key)
@@ -101,7 +104,7 @@ class Deletion:
         self._since.pop(key, None)
 
     def _left(self, key: str) -> float:
-        return max(self._since[key] + PATIENCE_SECONDS - self._clock.monotonic(), 0.0)
+        return max(self._since[key][1] + PATIENCE_SECONDS - self._clock.monotonic(), 0.0)
 
     async def _set(self, observed: ObservedRollout, finalizers: list[str]) -> None:
         metadata = observed.rollout.metadata

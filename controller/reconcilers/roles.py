@@ -59,7 +59,9 @@ class RoleReconciler:
     async def reconcile(self, key: str) -> Result:
         """Do with the key what the role asks for."""
         role, observed = self._role(), self._rollouts.get(key)
-        if role is not Role.LEADING and observed and observed.rollout.metadata.deletion_timestamp:
+        if observed is None:
+            self._deletion.forget(key)
+        elif role is not Role.LEADING and observed.rollout.metadata.deletion_timestamp:
             return self._deletion.withdraw(observed)
         match role:
             case Role.LEADING:

@@ -89,7 +89,6 @@ class RolloutReconciler:
             self.teller.forget(key)
             self._failing_since.pop(key, None)
             self._unsaved.forget(key)
-            self.deletion.forget(key)
             return Result()
         if doubt is None:
             self.teller.seen(observed.rollout)

@@ -114,6 +114,24 @@ async def test_routers_that_do_not_answer_are_waited_for_and_not_for_ever(world:
     assert finalizers(world) == []
 
 
+async def test_a_namesake_made_anew_is_waited_for_as_long_whoever_led_before(world: World) -> None:
+    Slow(world)
+    delete(world)
+    going = world.rollouts.get(KEY)
+    assert going is not None
+    world.reconciler.deletion.withdraw(going)  # as a follower
+    world.rollouts.deleted(KEY, world.api.objects.pop(KEY))
+    world.clock.advance(PATIENCE_SECONDS)
+
+    world.uid = "2"
+    world.want("http://v1")
+    await world.reconcile()
+    delete(world)
+    result = await world.reconciler.reconcile(KEY)
+    assert result.requeue_after == PATIENCE_SECONDS
+    assert finalizers(world) == [FINALIZER]
+
+
 async def test_without_a_router_nobody_is_waited_for(world: World) -> None:
     router = Slow(world)
     router.instances, router.acknowledged = 0, None

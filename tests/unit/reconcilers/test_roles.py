@@ -24,6 +24,7 @@ class Around:
     later: list[tuple[float, str]] = field(default_factory=list)
     delivering: tuple[str, ...] = ("shop/b",)
     going: tuple[str, ...] = ()
+    gone: tuple[str, ...] = ()
     all_keys: tuple[str, ...] = ("shop/a", "shop/b")
     deleted: tuple[str, ...] = ()
     edited: tuple[str, ...] = ()
@@ -41,12 +42,17 @@ class Around:
         self.journal.append(f"guard {key}")
         return Result(15)
 
-    def get(self, key: str) -> _Observed:
+    def get(self, key: str) -> _Observed | None:
+        if key in self.gone:
+            return None
         return _Observed(key, key in self.delivering, key in self.going)
 
     def withdraw(self, observed: _Observed) -> Result:
         self.journal.append(f"withdraw {observed.key}")
         return Result(30)
+
+    def forget(self, key: str) -> None:
+        self.journal.append(f"forget {key}")
 
     def keys(self) -> tuple[str, ...]:
         return self.all_keys
@@ -182,3 +188,12 @@ async def test_whoever_does_not_lead_takes_the_routes_of_deleted_rollouts_off_it
     world.role, world.around.going = role, ("shop/a",)
     assert await world.reconciler.reconcile("shop/a") == Result(30)
     assert world.around.journal == ["withdraw shop/a"]
+
+
+@pytest.mark.parametrize("role", list(Role))
+async def test_a_deletion_that_is_over_is_forgotten_in_every_role(role: Role) -> None:
+    world = World()
+    world.role, world.around.gone = role, ("shop/a",)
+    world.around.go_on.set()
+    await world.reconciler.reconcile("shop/a")
+    assert world.around.journal[0] == "forget shop/a"

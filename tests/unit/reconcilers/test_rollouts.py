@@ -151,6 +151,7 @@ class World:
         self.blind = ""
         self.registry = CollectorRegistry()
         self.told: list[tuple[str, str, str]] = []
+        self.uid = "1"
         client = WriteThrough(cast("ResourceClient", self.api), self.rollouts)
         self.config_maps, self.secrets = Api(self.effects), Api(self.effects)
         clients = {SourceKind.CONFIG_MAP: self.config_maps, SourceKind.SECRET: self.secrets}
@@ -183,7 +184,7 @@ class World:
     def record(
         self, regarding: ObjectReference, *, event_type: EventType, reason: str, action: str, note: str
     ) -> None:
-        assert (regarding.resource.kind, regarding.name, regarding.uid) == ("AgentRollout", "agent", "1")
+        assert (regarding.resource.kind, regarding.name, regarding.uid) == ("AgentRollout", "agent", self.uid)
         assert note
         self.effects.append("event")
         self.told.append((event_type.value, reason, action))
@@ -212,7 +213,7 @@ class World:
             "metadata": {
                 "name": "agent",
                 "namespace": "shop",
-                "uid": "1",
+                "uid": self.uid,
                 "generation": generation,
                 "finalizers": finalizers,
             },
