@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any, Generic
 
 from controller.runtime.client import ResourceClient
@@ -56,11 +57,12 @@ class WriteThrough(Generic[T]):
         reading = self._readings.get(owner)
         if reading is None or reading.done():
             reading = self._readings[owner] = asyncio.create_task(self._read_again(owner))
+            reading.add_done_callback(partial(self._reading_ended, owner))
         await asyncio.wait([reading], timeout=SETTLE_SECONDS)
         if not reading.done():
             doubt = f"the last write for {owner} had no answer, and its object cannot be read within {SETTLE_SECONDS:g} s"
             raise Unavailable(doubt, reason="Timeout")
-        error = self._readings.pop(owner).exception()
+        error = reading.exception()
         if error is not None:
             raise error
 
@@ -116,6 +118,13 @@ class WriteThrough(Generic[T]):
             with suppress(NotFound):
                 await self.get(key)
             self._settled(owner, key)
+
+    def _reading_ended(self, owner: str, reading: asyncio.Task[None]) -> None:
+        """Let go of it, whether or not somebody still waits for it; asyncio complains about errors nobody looked at."""
+        if self._readings.get(owner) is reading:
+            del self._readings[owner]
+        if not reading.cancelled():
+            reading.exception()
 
     async def _write(self, key: str, owner: str, request: Awaitable[RawObject]) -> RawObject:
         with self._doubted(owner or key, key):

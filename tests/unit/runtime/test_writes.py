@@ -1,4 +1,5 @@
 import asyncio
+import gc
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
@@ -9,6 +10,7 @@ from controller.runtime.client import ResourceClient
 from controller.runtime.errors import Conflict, NotFound, Unavailable
 from controller.runtime.resource import RawObject
 from controller.runtime.store import Store
+from controller.runtime.testing import settle
 from controller.runtime.writes import WriteThrough
 
 KEY = "ns/a"
@@ -208,6 +210,32 @@ async def test_a_slow_reading_holds_up_nobody_and_goes_on(
     await through.settle(KEY)
     assert server.reads == 1
     assert store.get(KEY) == "1"
+
+
+async def test_a_reading_that_fails_after_nobody_waits_for_it_leaves_nothing_behind(
+    through: WriteThrough[str],
+    server: Server,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(writes, "SETTLE_SECONDS", 0.01)
+    server.lost = True
+    with pytest.raises(Unavailable):
+        await through.apply(_obj("1"))
+    server.reading.clear()
+    with pytest.raises(Unavailable, match="cannot be read within"):
+        await through.settle(KEY)
+
+    def away() -> None:
+        raise Unavailable("connection refused")
+
+    server.before = away
+    server.reading.set()
+    await settle()
+    assert not through._readings
+    gc.collect()  # a task whose exception nobody asked for complains when it goes
+    assert not caplog.records
+    assert through.in_doubt(KEY)
 
 
 async def test_what_is_not_found_is_gone_from_the_store_but_not_a_namesake_made_meanwhile(
