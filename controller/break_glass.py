@@ -11,12 +11,16 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from pydantic import ValidationError
+
 from controller.api.reasons import ConditionType
 from controller.api.rollout import AgentRollout
 from controller.api.status import CandidateRef
 from controller.core.rules.rollback import BREAK_GLASS, attempt_name
+from controller.reconcilers.observed import in_words
 from controller.runtime.client import ResourceClient
 from controller.runtime.errors import TooManyRequests, Unavailable
+from controller.runtime.store import InvalidObjectError
 
 FIELD_MANAGER = "agentrollout-break-glass"
 
@@ -39,6 +43,7 @@ async def agree(client: ResourceClient, key: str, say: Callable[[str], None]) ->
 
     Raises:
         ApiError: If the API server answers and refuses.
+        InvalidObjectError: If the rollout cannot be read; the message names its broken fields.
     """
     rollout = await _patiently(lambda: _get(client, key), say)
     candidate = rollout.status.candidate
@@ -62,7 +67,14 @@ async def agree(client: ResourceClient, key: str, say: Callable[[str], None]) ->
 
 
 async def _get(client: ResourceClient, key: str) -> AgentRollout:
-    return AgentRollout.model_validate(await client.get(key))
+    found = await client.get(key)
+    try:
+        return AgentRollout.model_validate(found)
+    except ValidationError as error:
+        problem = in_words(error.errors(include_url=False, include_input=False))
+        raise InvalidObjectError(
+            f"{key} cannot be read; mend it, and give the order again: {problem}"
+        ) from None
 
 
 def _is_gone(candidate: CandidateRef | None, rollout: AgentRollout) -> bool:

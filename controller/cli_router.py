@@ -178,6 +178,7 @@ async def _agree(name: str, kubeconfig: str | None, context: str | None) -> None
     from controller.reconcilers.observed import ROLLOUTS  # noqa: PLC0415
     from controller.runtime.client import ResourceClient  # noqa: PLC0415
     from controller.runtime.errors import ApiError  # noqa: PLC0415
+    from controller.runtime.store import InvalidObjectError  # noqa: PLC0415
     from controller.runtime.transport import ConfigurationError, KubernetesTransport  # noqa: PLC0415
 
     stays = "the operators cannot be told, and the override stays until --release"
@@ -187,7 +188,7 @@ async def _agree(name: str, kubeconfig: str | None, context: str | None) -> None
         fail(f"{stays}: {error}", ExitCode.FAILED)
     try:
         await agree(ResourceClient(transport, ROLLOUTS, field_manager=FIELD_MANAGER), name, typer.echo)
-    except ApiError as error:
+    except (ApiError, InvalidObjectError) as error:
         fail(f"{stays}: {error}", ExitCode.FAILED)
     finally:
         await transport.close()

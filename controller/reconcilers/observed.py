@@ -147,11 +147,11 @@ def _rollout(raw: dict[str, Any]) -> tuple[AgentRollout, str]:
         readable["status"] = {k: v for k, v in raw["status"].items() if k in _DECISIVE}
     broken = [each for each in found if each["loc"][0] != "status"]
     try:
-        return AgentRollout.model_validate(readable), _in_words(broken)
+        return AgentRollout.model_validate(readable), in_words(broken)
     except ValidationError as error:
         if "deletionTimestamp" in raw["metadata"]:
             return _on_its_way_out(raw["metadata"]), ""
-        raise InvalidObjectError(_in_words(broken) or _in_words(error.errors())) from None
+        raise InvalidObjectError(in_words(broken) or in_words(error.errors())) from None
 
 
 def _on_its_way_out(metadata: dict[str, Any]) -> AgentRollout:
@@ -163,7 +163,7 @@ def _on_its_way_out(metadata: dict[str, Any]) -> AgentRollout:
     )
 
 
-def _in_words(errors: Sequence[ErrorDetails]) -> str:
+def in_words(errors: Sequence[ErrorDetails]) -> str:
     """The first few broken fields, each with what is wrong with it."""
     return "; ".join(
         f"{_field(each['loc'])}: {each['msg'].removeprefix('Value error, ')}" for each in errors[:3]
