@@ -1,7 +1,7 @@
 """An informer and a controller on an API server that misbehaves in one way at a time.
 
 Time runs a hundred times faster for what waits by the clock, so that the operator's own settings show their rhythm:
-what is counted are requests, in two minutes of theirs.
+what is counted are requests, in two minutes of theirs or a little more.
 """
 
 from __future__ import annotations
@@ -81,6 +81,7 @@ class World:
             initial_timeout=1.0,
         )
         self.server = server
+        self.clock = clock
         self.informer = Informer(client, Widget.of, clock, settings=settings)
         self.writes = WriteThrough(client, self.informer.store)
         self.queue = WorkQueue("widgets", clock, backoff=Backoff(base=0.05, cap=60.0, uniform=chance.random))
@@ -165,6 +166,7 @@ async def test_no_hot_loop_no_lost_event_no_stuck_key(world: World, scenario: Sc
     storage = world.server.storage
     world.server.faults = scenario.faults()
     world.server.calls.clear()
+    began = world.clock.monotonic()
     # The watch from before still tells of these, so that there is something to be written.
     for name in "af":
         world.want(name)
@@ -182,9 +184,11 @@ async def test_no_hot_loop_no_lost_event_no_stuck_key(world: World, scenario: Sc
     storage.delete(world.path("e"))
     await asyncio.sleep(MINUTES * 60 / SPEED / 2)
 
-    assert world.calls(READ_VERBS) <= scenario.reads * MINUTES, world.server.calls
+    # A busy machine takes longer over it.
+    minutes = max((world.clock.monotonic() - began) / 60, MINUTES)
+    assert world.calls(READ_VERBS) <= scenario.reads * minutes, world.server.calls
     keys = len(storage.objects)
-    assert world.calls(WRITE_VERBS) <= scenario.writes * MINUTES * keys, world.server.calls
+    assert world.calls(WRITE_VERBS) <= scenario.writes * minutes * keys, world.server.calls
 
     world.server.faults = []
     await world.rest()

@@ -148,11 +148,13 @@ async def test_requests_are_counted_and_timed_with_and_without_an_answer(server:
     transport = await KubernetesTransport.connect(
         kubeconfig=str(server.kubeconfig), metrics=RuntimeMetrics(registry)
     )
-    client = ResourceClient(transport, WIDGETS, field_manager="test", timeout=0.2)
-    await client.list_page()
+    patient, hasty = (
+        ResourceClient(transport, WIDGETS, field_manager="test", timeout=seconds) for seconds in (10.0, 0.2)
+    )
+    await patient.list_page()
     server.faults = [Hangs()]
     with pytest.raises(errors.Unavailable):
-        await client.list_page()
+        await hasty.list_page()
     await transport.close()
 
     def value(name: str, **labels: str) -> float | None:

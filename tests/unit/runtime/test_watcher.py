@@ -261,13 +261,13 @@ async def test_a_watch_list_that_never_comes_to_its_end_is_given_up() -> None:
 
 
 async def test_the_deadline_of_the_initial_events_is_none_of_the_watch_that_follows() -> None:
-    settings = replace(WATCH_LISTS, initial_timeout=0.05)
+    settings = replace(WATCH_LISTS, initial_timeout=0.5)
     clock = FakeClock()
     server = ScriptedServer(clock, [[_end(10), 100.0, _event("ADDED", "late", 11), 100.0]])
     events: list[Event] = []
     task = asyncio.create_task(Watcher(server, clock, settings).run(events.append))
     await settle()
-    await asyncio.sleep(0.1)  # longer than the deadline, on the loop's own clock
+    await asyncio.sleep(0.7)  # longer than the deadline, on the loop's own clock
     await clock.run_for(150)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
