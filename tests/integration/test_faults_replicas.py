@@ -90,9 +90,10 @@ async def test_every_replica_takes_a_failing_version_from_its_own_routers_while_
         new.set_failures(0.3)
         candidate = serving.status.candidate
         assert candidate
-        await _nobody_is_sent_to(lab, candidate.revision)
-        for replica in lab.replicas:
-            assert [line for line in replica.log() if line["event"] == "cut_pushed"]
+        await _every_replica_cuts(lab)
+        stable = serving.status.stable
+        assert stable
+        await _only_one_is_served(lab, stable.revision, candidate.revision)
         own_control_plane.api_server.start()
         await asyncio.to_thread(own_control_plane.wait_ready)
         ended = await lab.until(lambda r: r.status.state is State.ROLLED_BACK, timeout=90)
@@ -102,13 +103,21 @@ async def test_every_replica_takes_a_failing_version_from_its_own_routers_while_
         assert ended.status.last_rollback.artifact_id == candidate.artifact_id
 
 
-async def _nobody_is_sent_to(lab: DeliveryLab, revision: str) -> None:
-    """Return once the routers have sent nobody to the revision for a second, at 50 requests a second before."""
+async def _every_replica_cuts(lab: DeliveryLab) -> None:
     async with asyncio.timeout(40):
+        for replica in lab.replicas:
+            while not any(line["event"] == "cut_pushed" for line in replica.log()):  # noqa: ASYNC110 - another process
+                await asyncio.sleep(0.2)
+
+
+async def _only_one_is_served(lab: DeliveryLab, stable: str, candidate: str) -> None:
+    """Return once users come to stable for a second and none to the candidate, which had 50 a second before."""
+    async with asyncio.timeout(20):
         while True:
-            before = lab.served(revision)
+            before = lab.served(stable), lab.served(candidate)
             await asyncio.sleep(1)
-            if lab.served(revision) == before:
+            # Users have to be seen coming: a load generator that stalls is silent towards the candidate, too.
+            if lab.served(stable) - before[0] > PER_SECOND / 5 and lab.served(candidate) == before[1]:
                 return
 
 
