@@ -160,8 +160,12 @@ class KubernetesTransport:
                 raise await _refusal(response, f"{method} {path}")
             yield response
         finally:
-            # An unread rest would keep the connection from the pool; after a complete read this does nothing.
+            # An unread rest would keep the connection from the pool; after a complete read this does nothing. It is cut,
+            # not closed: of TLS the goodbye would outlast whoever closes the event loop next.
+            connection = response.connection.transport if response.connection else None
             response.close()
+            if connection is not None:
+                connection.abort()
 
     async def _send(
         self,
