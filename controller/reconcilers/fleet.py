@@ -21,6 +21,7 @@ from controller.adapters.ports import DataPlane, Programmed
 from controller.api.reasons import Reason
 from controller.core.snapshot import Latch
 from controller.core.traffic import TrafficTable
+from controller.reconcilers.recent import RecentCandidates
 from controller.reconcilers.traffic import TrafficPublisher
 from controller.runtime.clock import Clock
 from controller.runtime.resource import RawObject
@@ -162,11 +163,10 @@ class Fleet:
         self._clock = clock
         self._heard: dict[str, float] = {}
         self._agreed: dict[str, Programmed] = {}
-        self._cut_at: dict[str, float] = {}
-        self._serving: set[str] = set()
+        self._recent = RecentCandidates(clock, CUT_SECONDS)
         self._listeners: list[Callable[[str], None]] = []
         reports.on_change(self._report_changed)
-        publisher.on_change(lambda key: self._note(key, publisher.published(key)))
+        publisher.on_change(self._published)
 
     @property
     def routers(self) -> frozenset[str]:
@@ -181,7 +181,7 @@ class Fleet:
         """What every router of every replica acknowledged for the rollout."""
         own, others = self._own.programmed(key), self._others()
         wanted = self._publisher.published(key)
-        changed = self._has_changed(key, wanted)
+        changed = self._recent.note(key, wanted)
         if not others:
             self._agreed.pop(key, None)
             return own
@@ -211,27 +211,9 @@ class Fleet:
         now = self._clock.monotonic()
         return tuple(key for key, at in self._heard.items() if now - at >= FORGOTTEN_SECONDS)
 
-    def _note(self, key: str, table: TrafficTable | None) -> None:
-        """Remember when a table loses its candidate; a replica that is to lead soon must know it too."""
-        if table is None:
-            self._serving.discard(key)
-            self._cut_at.pop(key, None)
-        elif table.candidate is not None:
-            self._serving.add(key)
-        elif key in self._serving:
-            self._serving.remove(key)
-            self._cut_at[key] = self._clock.monotonic()
-
-    def _has_changed(self, key: str, table: TrafficTable | None) -> bool:
-        """Whether the table has a candidate, or had one until not long ago."""
-        self._note(key, table)
-        if key in self._serving:
-            return True
-        now = self._clock.monotonic()
-        if now - self._cut_at.get(key, now - CUT_SECONDS) < CUT_SECONDS:
-            return True
-        self._cut_at.pop(key, None)
-        return False
+    def _published(self, key: str) -> None:
+        """Notice cuts also while another replica leads: this one may have to very soon."""
+        self._recent.note(key, self._publisher.published(key))
 
     def _others(self, *, also_connected_here: bool = False) -> list[Report]:
         """The valid reports of other replicas; of those whose routers are all connected here by now only if asked for."""
@@ -281,6 +263,6 @@ class Fleet:
         differing = before.acknowledged ^ after.acknowledged
         for table in self._publisher.tables():
             # With other routers everything may stand differently, if only that there are some at all.
-            if not same or (self._has_changed(table.key, table) and digest(table) in differing):
+            if not same or (self._recent.note(table.key, table) and digest(table) in differing):
                 changed.add(table.key)
         return sorted(changed)

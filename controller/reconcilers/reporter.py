@@ -9,8 +9,8 @@ import structlog
 
 from controller.adapters.ports import TrafficRouter
 from controller.core.snapshot import Latch
-from controller.core.traffic import TrafficTable
 from controller.reconcilers.fleet import CUT_SECONDS, REPORT, Fleet, Report, digest
+from controller.reconcilers.recent import RecentCandidates
 from controller.reconcilers.traffic import TrafficPublisher
 from controller.runtime.clock import Clock
 from controller.runtime.errors import ApiError, NotFound
@@ -22,6 +22,8 @@ HEARTBEAT_SECONDS = 10.0
 COALESCE_SECONDS = 0.05
 """Many splits change at once; one report tells of them all."""
 RETRY_SECONDS = 2.0
+REMEMBERED_SECONDS = 10 * CUT_SECONDS
+"""So long after a cut its acknowledgement is reported; no leader asks for it as long."""
 MAX_PENDING = 1000
 MAX_LATCHES = 200
 MAX_MESSAGE = 300
@@ -54,8 +56,7 @@ class FleetReporter:
         self._publisher = publisher
         self._clock = clock
         self._acknowledged: dict[str, str] = {}
-        self._serving: set[str] = set()
-        self._cut_at: dict[str, float] = {}
+        self._recent = RecentCandidates(clock, REMEMBERED_SECONDS)
         self._pending: set[str] = set()
         self._leading = False
         self._reported, self._reported_at = Report(lock.identity, ""), clock.monotonic()
@@ -69,33 +70,13 @@ class FleetReporter:
         served = table is not None and self._router.programmed(key).serves(table)
         self._acknowledged.pop(key, None)
         self._pending.discard(key)
-        if table is None:
-            self._serving.discard(key)
-        elif self._needs_a_yes(table) and served:
+        if self._recent.note(key, table) and table is not None and served:
             self._acknowledged[key] = digest(table)
         if (table is not None and table.candidate is None and not served) or (
             self._publisher.is_withdrawn(key) and self._router.programmed(key).table is not None
         ):
             self._pending.add(key)
         self._changed.set()
-
-    def _needs_a_yes(self, table: TrafficTable) -> bool:
-        """Whether it has a candidate, or had one until not long ago; longer than any leader asks for."""
-        now = self._clock.monotonic()
-        if table.candidate is not None:
-            self._serving.add(table.key)
-            return True
-        if table.key in self._serving:
-            self._serving.remove(table.key)
-            self._cut_at[table.key] = now
-        return table.key in self._cut_at
-
-    def _forget_old_cuts(self) -> None:
-        now = self._clock.monotonic()
-        for key in [key for key, at in self._cut_at.items() if now - at >= 10 * CUT_SECONDS]:
-            del self._cut_at[key]
-            if key not in self._serving:
-                self._acknowledged.pop(key, None)
 
     def leads(self, leading: bool) -> None:
         """Whether this replica leads, and thus has nobody to report to."""
@@ -142,7 +123,8 @@ class FleetReporter:
 
     def _current(self) -> Report:
         routers, many = self._router.routers, len(self._pending) > MAX_PENDING
-        self._forget_old_cuts()
+        for key in self._recent.forget_old():
+            self._acknowledged.pop(key, None)
         latches = [(key, latch) for key, latch in self._publisher.latches().items() if latch.reason]
         return Report(
             replica=self._lock.identity,

@@ -3,9 +3,8 @@
 Whatever the faulty server is used to show rests on its being like the real one here.
 """
 
-import asyncio
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +25,7 @@ from controller.runtime.watcher import WatcherSettings
 from devkit.controlplane import ControlPlane
 from tests.contract.widgets import CONFIG_MAPS, LEASES, WIDGETS, config_map, widget, widget_definition
 from tests.faulty_api import FaultyApi, Kind
+from tests.waiting import eventually, while_running
 
 QUICK = WatcherSettings(backoff=Backoff(base=0.05, cap=0.2), page_size=7)
 BY_WATCH_LIST_AND_BY_LIST = pytest.mark.parametrize("watch_list", [True, False], ids=["WatchList", "list"])
@@ -86,23 +86,6 @@ def config_maps(transport: KubernetesTransport) -> ResourceClient:
 @pytest.fixture
 def widgets(transport: KubernetesTransport) -> ResourceClient:
     return ResourceClient(transport, WIDGETS, field_manager="runtime-tests")
-
-
-async def _eventually(condition: Callable[[], bool], seconds: float = 20.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - what is waited for happens in another process
-            await asyncio.sleep(0.02)
-
-
-async def _running(informer: Informer[Any], test: Callable[[], Awaitable[None]]) -> None:
-    task = asyncio.create_task(informer.run())
-    try:
-        async with asyncio.timeout(20):
-            await informer.wait_for_sync()
-        await test()
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_create_get_delete(config_maps: ResourceClient, namespace: str) -> None:
@@ -170,12 +153,12 @@ async def test_one_request_brings_all_objects_and_the_changes_after_them(
     async def follow() -> None:
         assert informer.store.get(f"{namespace}/before") is not None
         await client.create(config_map(namespace, "after"))
-        await _eventually(lambda: informer.store.get(f"{namespace}/after") is not None)
+        await eventually(lambda: informer.store.get(f"{namespace}/after") is not None)
         await client.delete(f"{namespace}/before")
-        await _eventually(lambda: informer.store.get(f"{namespace}/before") is None)
+        await eventually(lambda: informer.store.get(f"{namespace}/before") is None)
         assert (client.lists, client.watches, client.watch_lists) == (0, 1, 1)
 
-    await _running(informer, follow)
+    await while_running(informer, follow)
 
 
 async def test_a_watch_list_of_a_version_that_was_never_reached_is_refused_in_words_of_its_own(
@@ -200,18 +183,18 @@ async def test_what_vanished_while_nobody_watched_is_told_as_a_deletion(
 
     async def nothing() -> None: ...
 
-    await _running(informer, nothing)
+    await while_running(informer, nothing)
     await client.delete(f"{namespace}/goes")
     informer._watcher._machine.ended(errors.Gone("as after a compaction"))
     changes: list[tuple[str, bool]] = []
     informer.on_change(lambda key, _, new: changes.append((key, new is None)))
 
     async def follow() -> None:
-        await _eventually(lambda: (f"{namespace}/goes", True) in changes)
+        await eventually(lambda: (f"{namespace}/goes", True) in changes)
         assert (f"{namespace}/stays", True) not in changes
         assert client.watch_lists == (2 if watch_list else 0)
 
-    await _running(informer, follow)
+    await while_running(informer, follow)
 
 
 @BY_WATCH_LIST_AND_BY_LIST
@@ -239,11 +222,11 @@ async def test_the_informer_follows_changes(
         await config_maps.create(config_map(namespace, "after", n="a"))
         await config_maps.apply(config_map(namespace, "after", n="b"), force=True)
         await config_maps.delete(f"{namespace}/after")
-        await _eventually(lambda: len(changes) == 3)
+        await eventually(lambda: len(changes) == 3)
         key = f"{namespace}/after"
         assert changes == [(key, None, "a"), (key, "a", "b"), (key, "b", None)]
 
-    await _running(informer, follow)
+    await while_running(informer, follow)
 
 
 async def test_the_store_sees_a_write_at_once_and_tells_of_it_once(
@@ -262,10 +245,10 @@ async def test_the_store_sees_a_write_at_once_and_tells_of_it_once(
         assert informer.store.get(key) == "1"
         # Something later in the same watch proves that the event of our write has come and was no news.
         await config_maps.create(config_map(namespace, "later", n="2"))
-        await _eventually(lambda: f"{namespace}/later" in changes)
+        await eventually(lambda: f"{namespace}/later" in changes)
         assert changes == [key, f"{namespace}/later"]
 
-    await _running(informer, write)
+    await while_running(informer, write)
 
 
 async def test_the_watch_goes_on_after_the_server_closed_it(
@@ -282,11 +265,11 @@ async def test_the_watch_goes_on_after_the_server_closed_it(
         return registry.get_sample_value("agentrollout_watch_restarts_total", labels) or 0.0
 
     async def outlive() -> None:
-        await _eventually(lambda: closed() >= 2)
+        await eventually(lambda: closed() >= 2)
         await config_maps.create(config_map(namespace, "late"))
-        await _eventually(lambda: informer.store.get(f"{namespace}/late") is not None)
+        await eventually(lambda: informer.store.get(f"{namespace}/late") is not None)
 
-    await _running(informer, outlive)
+    await while_running(informer, outlive)
 
 
 async def test_a_status_write_on_an_old_version_conflicts(widgets: ResourceClient, namespace: str) -> None:
@@ -401,9 +384,9 @@ async def test_a_watch_with_a_selector_sees_objects_come_and_go_by_their_labels(
     async def follow() -> None:
         await config_maps.apply(labelled("a", "no"))
         await config_maps.apply(labelled("b", "yes"))
-        await _eventually(lambda: informer.store.keys() == (f"{namespace}/b",))
+        await eventually(lambda: informer.store.keys() == (f"{namespace}/b",))
         await config_maps.apply(labelled("b", "no"))
         await config_maps.apply(labelled("a", "yes"))
-        await _eventually(lambda: informer.store.keys() == (f"{namespace}/a",))
+        await eventually(lambda: informer.store.keys() == (f"{namespace}/a",))
 
-    await _running(informer, follow)
+    await while_running(informer, follow)

@@ -4,28 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import aiohttp
-import pytest
 
 from controller.api.reasons import State
 from devkit.controlplane import ControlPlane
 from devkit.process import LOOPBACK
+from tests.bench.world import NAMESPACE
 from tests.integration.delivery_lab import DeliveryLab, Raw, Users, manifest, stage
-
-NAMESPACE = "outage"
-CRDS = Path(__file__).parents[2] / "crds"
-
-
-@pytest.fixture
-def own_control_plane() -> Iterator[ControlPlane]:
-    with ControlPlane() as control_plane:
-        control_plane.kubectl("apply", "--server-side", f"--filename={CRDS}")
-        control_plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd", "--all")
-        control_plane.kubectl("create", "namespace", NAMESPACE)
-        yield control_plane
+from tests.waiting import eventually
 
 
 async def test_a_version_is_cut_while_the_api_server_is_gone_and_status_shows_it_once_it_is_back(
@@ -76,7 +64,9 @@ async def _deliver(lab: DeliveryLab, url: str) -> None:
 
 async def _cut(lab: DeliveryLab, *, within: float = 30) -> None:
     """The router has acknowledged a cut."""
-    await _until(lambda: any(line["seconds_since_cut"] is not None for line in _acknowledged(lab)), within)
+    await eventually(
+        lambda: any(line["seconds_since_cut"] is not None for line in _acknowledged(lab)), within
+    )
 
 
 async def _nobody_reaches_the_candidate(met: Users) -> None:
@@ -84,7 +74,7 @@ async def _nobody_reaches_the_candidate(met: Users) -> None:
     await asyncio.sleep(0)
     for _ in range(2):  # answers that were under way end first
         served, all_served = met.versions["new"], met.versions.total()
-        await _until(lambda: met.versions.total() >= all_served + 200, 30)  # noqa: B023
+        await eventually(lambda: met.versions.total() >= all_served + 200, 30)  # noqa: B023
     assert met.versions["new"] == served
 
 
@@ -107,12 +97,6 @@ def _acknowledged(lab: DeliveryLab) -> list[Raw]:
 
 def _logged(lab: DeliveryLab, event: str) -> list[Raw]:
     return [line for line in lab.log() if line["event"] == event]
-
-
-async def _until(condition: Callable[[], bool], seconds: float) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - what is waited for happens in another process
-            await asyncio.sleep(0.1)
 
 
 def _back(control_plane: ControlPlane) -> None:

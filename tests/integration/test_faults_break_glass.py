@@ -3,30 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from controller.api.reasons import Reason, State
 from controller.api.rollout import AgentRollout
 from devkit.controlplane import ControlPlane
+from tests.bench.world import NAMESPACE
 from tests.integration.delivery_lab import DeliveryLab, manifest, stage
 from tests.integration.test_envoy_break_glass import Doors
 
-NAMESPACE = "shop"
-CRDS = Path(__file__).parents[2] / "crds"
 PER_SECOND = 300
 WEIGHTS = {"one": "1%", "fifty": "50%", "all": "100%"}
-
-
-@pytest.fixture
-def own_control_plane() -> Iterator[ControlPlane]:
-    with ControlPlane() as control_plane:
-        control_plane.kubectl("apply", "--server-side", f"--filename={CRDS}")
-        control_plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd", "--all")
-        control_plane.kubectl("create", "namespace", NAMESPACE)
-        yield control_plane
 
 
 async def test_with_operators_and_api_server_dead_one_command_a_rollout_takes_versions_back_and_all_agree_later(

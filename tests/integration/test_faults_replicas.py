@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -11,11 +11,10 @@ import pytest
 from controller.api.reasons import State
 from controller.api.rollout import AgentRollout
 from devkit.controlplane import ControlPlane
+from tests.bench.world import NAMESPACE
 from tests.integration.delivery_lab import DeliveryLab, manifest, stage
 
 PER_SECOND = 500
-NAMESPACE = "replicas"
-CRDS = Path(__file__).parents[2] / "crds"
 STAGES = [stage("10%", seconds=10), stage("50%", seconds=2), stage("100%", seconds=2)]
 
 Disaster = Callable[[DeliveryLab], Awaitable[None]]
@@ -64,15 +63,6 @@ async def test_a_delivery_survives_without_a_failed_request_or_an_interval_count
         for each in seen:
             if each.status.stage and each.status.stage.requests:
                 assert each.status.analysis[0].candidate.total == await asyncio.to_thread(lab.stored, each)
-
-
-@pytest.fixture
-def own_control_plane() -> Iterator[ControlPlane]:
-    with ControlPlane() as control_plane:
-        control_plane.kubectl("apply", "--server-side", f"--filename={CRDS}")
-        control_plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd", "--all")
-        control_plane.kubectl("create", "namespace", NAMESPACE)
-        yield control_plane
 
 
 async def test_every_replica_takes_a_failing_version_from_its_own_routers_while_the_api_server_is_gone(

@@ -1,7 +1,6 @@
 """The runtime's client and informer against a real kube-apiserver."""
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +16,7 @@ from controller.runtime.transport import ConfigurationError, KubernetesTransport
 from controller.runtime.watcher import WatcherSettings
 from devkit.controlplane import ControlPlane
 from tests.contract.widgets import CONFIG_MAPS, WIDGETS, widget, widget_definition
+from tests.waiting import eventually, while_running
 
 QUICK = WatcherSettings(backoff=Backoff(base=0.05, cap=0.2), page_size=7)
 
@@ -37,23 +37,6 @@ async def transport(control_plane: ControlPlane) -> AsyncIterator[KubernetesTran
 @pytest.fixture
 def widgets(transport: KubernetesTransport, widgets_served: None) -> ResourceClient:
     return ResourceClient(transport, WIDGETS, field_manager="runtime-tests")
-
-
-async def _eventually(condition: Callable[[], bool], seconds: float = 20.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - what is waited for happens in another process
-            await asyncio.sleep(0.02)
-
-
-async def _running(informer: Informer[Any], test: Callable[[], Awaitable[None]]) -> None:
-    task = asyncio.create_task(informer.run())
-    try:
-        async with asyncio.timeout(20):
-            await informer.wait_for_sync()
-        await test()
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_a_user_without_rights_is_told_so(control_plane: ControlPlane, namespace: str) -> None:
@@ -93,10 +76,10 @@ async def test_metadata_comes_without_contents(
     async def look() -> None:
         await whole.create({**raw, "metadata": {"name": "two", "namespace": namespace}})
         await whole.delete(f"{namespace}/one")
-        await _eventually(lambda: informer.store.get(f"{namespace}/two") is not None)
-        await _eventually(lambda: informer.store.get(f"{namespace}/one") is None)
+        await eventually(lambda: informer.store.get(f"{namespace}/two") is not None)
+        await eventually(lambda: informer.store.get(f"{namespace}/one") is None)
 
-    await _running(informer, look)
+    await while_running(informer, look)
     assert {raw["metadata"]["name"] for raw in seen} >= {"one", "two"}
     assert "planted" not in str(seen)
     assert (await client.get(f"{namespace}/two"))["data"] == {"secret": "planted"}
@@ -121,10 +104,10 @@ async def test_an_object_stored_before_a_stricter_schema_does_not_stop_the_other
         assert informer.store.get(f"{namespace}/small") is None
         assert informer.store.invalid(f"{namespace}/small") == "ValueError: size 3 is below 10"
         await widgets.apply(widget(namespace, "small", size=11), force=True)
-        await _eventually(lambda: informer.store.get(f"{namespace}/small") == 11)
+        await eventually(lambda: informer.store.get(f"{namespace}/small") == 11)
         assert informer.store.invalid(f"{namespace}/small") is None
 
     try:
-        await _running(informer, look)
+        await while_running(informer, look)
     finally:
         control_plane.kubectl("apply", "-f", "-", input=widget_definition(minimum=0))

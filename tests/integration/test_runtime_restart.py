@@ -3,7 +3,7 @@
 import asyncio
 import json
 import urllib.request
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -17,6 +17,7 @@ from controller.runtime.resource import Resource
 from controller.runtime.transport import KubernetesTransport
 from controller.runtime.watcher import WatcherSettings
 from devkit.controlplane import ControlPlane
+from tests.waiting import eventually
 
 CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap")
 SETTINGS = WatcherSettings(backoff=Backoff(base=0.1, cap=1.0))
@@ -34,12 +35,6 @@ async def client(own_control_plane: ControlPlane) -> AsyncIterator[ResourceClien
     transport = await KubernetesTransport.connect(kubeconfig=str(own_control_plane.kubeconfig))
     yield ResourceClient(transport, CONFIG_MAPS, field_manager="runtime-tests")
     await transport.close()
-
-
-async def _eventually(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(60):
-        while not condition():  # noqa: ASYNC110 - what is waited for happens in another process
-            await asyncio.sleep(0.05)
 
 
 def _compact(control_plane: ControlPlane, revision: str) -> None:
@@ -79,9 +74,9 @@ async def test_a_killed_api_server_costs_no_event_even_if_history_is_compacted(
     await _create(client, "goes")
     informing = asyncio.create_task(informer.run())
     try:
-        await _eventually(lambda: informer.store.get("default/goes") is not None)
+        await eventually(lambda: informer.store.get("default/goes") is not None, seconds=60)
         own_control_plane.api_server.kill()
-        await _eventually(lambda: bool(informer.problem))
+        await eventually(lambda: bool(informer.problem), seconds=60)
         # Stopped here, so that it surely misses the deletion; it goes on below from the version it had.
         informing.cancel()
         await asyncio.gather(informing, return_exceptions=True)
@@ -93,7 +88,7 @@ async def test_a_killed_api_server_costs_no_event_even_if_history_is_compacted(
         own_control_plane.api_server.start()
         await asyncio.to_thread(own_control_plane.wait_ready)
         informing = asyncio.create_task(informer.run())
-        await _eventually(lambda: informer.store.get("default/new") is not None)
+        await eventually(lambda: informer.store.get("default/new") is not None, seconds=60)
     finally:
         informing.cancel()
         await asyncio.gather(informing, return_exceptions=True)
