@@ -33,7 +33,7 @@ def test_what_was_counted_is_never_more_than_what_the_candidate_served(
     world.settle()
     candidate = world.rollout.status.candidate
     assert candidate is not None
-    counter = world._labels("total", {"cluster": f"shop/agent/{candidate.revision}"})
+    counter = world.labels("total", {"cluster": f"shop/agent/{candidate.revision}"})
     served = 0
     for seconds, requests, fate in steps:
         world.now += timedelta(seconds=seconds)
@@ -76,7 +76,7 @@ def test_losing_writes_in_between_loses_no_interval_and_counts_none_twice(cuts: 
             world.rollout = stored
     candidate = world.rollout.status.candidate
     assert candidate is not None
-    total = world._labels("total", {"cluster": f"shop/agent/{candidate.revision}"})
+    total = world.labels("total", {"cluster": f"shop/agent/{candidate.revision}"})
     assert world.rollout.status.analysis[0].candidate.total == world.counters[total] - programmed[total]
 
 
@@ -111,5 +111,5 @@ def test_between_writes_evidence_is_in_memory_and_losing_that_loses_and_doubles_
     assert writes <= 3 + len(fates) / 4
     candidate = world.rollout.status.candidate
     assert candidate is not None
-    total = world._labels("total", {"cluster": f"shop/agent/{candidate.revision}"})
+    total = world.labels("total", {"cluster": f"shop/agent/{candidate.revision}"})
     assert world.rollout.status.analysis[0].candidate.total == world.counters[total] - programmed[total]

@@ -219,7 +219,7 @@ class PlanMachine(RuleBasedStateMachine):
         """What the router itself counted, however long ago."""
         assert before.candidate is not None
         cluster = CATALOGUE.value("shop/agent", before.candidate.revision, False)
-        return self.world.counters[self.world._labels("total", {"cluster": cluster})]
+        return self.world.counters[self.world.labels("total", {"cluster": cluster})]
 
     @invariant()
     def a_taken_back_artifact_stays_at_0(self) -> None:

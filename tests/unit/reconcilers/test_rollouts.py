@@ -745,7 +745,7 @@ async def test_a_change_by_others_voids_unsaved_evidence_and_its_span_is_read_ag
     assert max(question.window for question in world.queries) > timedelta(seconds=45 + 120)
     candidate = world.rollout.status.candidate
     assert candidate is not None
-    total = world.users._labels("total", {"cluster": f"{KEY}/{candidate.revision}"})
+    total = world.users.labels("total", {"cluster": f"{KEY}/{candidate.revision}"})
     assert counted < world.rollout.status.analysis[0].candidate.total <= world.users.counters[total]
 
 
