@@ -19,8 +19,8 @@ _log = structlog.get_logger(__name__)
 WINDOW_SECONDS = 0.05
 """How long the first question of a batch waits for others; evaluations begin on a grid, so most come in that time."""
 
-VALUES_PER_QUERY = 200
-"""Versions in one query. It bounds the size of an answer, and so for how long decoding one keeps the others waiting."""
+VALUES_PER_QUERY = 40
+"""Versions in one query, each of up to nine clusters. It bounds the size of an answer, and so for how long decoding one keeps the others waiting."""
 
 VALUES_OF_WHOLE_HISTOGRAMS = 25
 """The same where all edges of a histogram are read, not two."""

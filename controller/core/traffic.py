@@ -1,8 +1,8 @@
 """The traffic table: which share of which users goes to which version.
 
 A pure description of the wanted split of one rollout. Routers turn it into their own configuration; nothing in
-here knows Envoy or Kubernetes. The three arms of a split always sum to the whole, because only the candidate's
-share is stored and stable receives the rest.
+here knows Envoy or Kubernetes. The arms of a split always sum to the whole, because only the candidate's
+share is stored and stable, its control slices included, receives the rest.
 """
 
 from __future__ import annotations
@@ -12,6 +12,9 @@ from datetime import datetime
 
 WHOLE_PPM = 1_000_000
 """A weight of 100 % in parts per million."""
+
+CONTROL_SLICES = 8
+"""Slices of stable's users that are counted apart, each as if it were another candidate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +121,18 @@ class TrafficTable:
     def backends(self) -> tuple[Backend, ...]:
         """The candidate, if there is one, and stable."""
         return (self.stable,) if self.candidate is None else (self.candidate, self.stable)
+
+    @property
+    def control_slice_ppm(self) -> int:
+        """The share of all conversations outside the audiences in each control slice; 0 when there are none.
+
+        As large as the candidate's share where that fits: then a slice differs as much from the rest of stable, by
+        chance, as the candidate would if it were the same version. All of them together leave stable half of its
+        users, and above 50 % there are none, so that the candidate never waits for them on its way to everybody.
+        """
+        if self.candidate is None or self.weight_ppm > WHOLE_PPM // 2:
+            return 0
+        return min(self.weight_ppm, (WHOLE_PPM - self.weight_ppm) // 2 // CONTROL_SLICES)
 
     @property
     def serves_candidate(self) -> bool:

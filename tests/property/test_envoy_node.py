@@ -148,7 +148,7 @@ class EnvoyModel(RuleBasedStateMachine):
         self.node.touch(owner_name(key))
         self.pump()
 
-    @rule(revision=st.sampled_from(REVISIONS), suffix=st.sampled_from(["", TUNNEL_SUFFIX]))
+    @rule(revision=st.sampled_from(REVISIONS), suffix=st.sampled_from(["", TUNNEL_SUFFIX, "~control3"]))
     def dislike(self, revision: str, suffix: str) -> None:
         self.dislikes.add(f"shop/one/{revision}{suffix}")
         self.disliked |= self.dislikes

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
-from controller.core.traffic import AudienceSplit, Backend, TrafficTable
+from dataclasses import replace
+
+import pytest
+
+from controller.core.traffic import CONTROL_SLICES, AudienceSplit, Backend, TrafficTable
 
 V1, V2 = Backend("agent-1", "sha256:1", "v1", 80), Backend("agent-2", "sha256:2", "v2", 80)
 TABLE = TrafficTable("shop/agent", ("agent.example",), "x-session-id", V1, V2, 10_000, attempt=2)
@@ -19,3 +23,18 @@ def test_a_candidate_is_served_by_weight_or_by_an_audience() -> None:
     assert not nobody.serves_candidate
     assert TrafficTable("shop/agent", (), "x-session-id", V1, V2, audiences=(internal,)).serves_candidate
     assert not TABLE.without_candidate().serves_candidate
+
+
+@pytest.mark.parametrize(
+    ("weight", "size"),
+    [(0, 0), (1, 1), (10_000, 10_000), (100_000, 56_250), (500_000, 31_250), (500_001, 0), (1_000_000, 0)],
+)
+def test_control_slices_are_as_large_as_the_candidates_share_while_stable_keeps_half(
+    weight: int, size: int
+) -> None:
+    assert replace(TABLE, weight_ppm=weight).control_slice_ppm == size
+    assert CONTROL_SLICES * size <= (1_000_000 - weight) / 2
+
+
+def test_without_a_candidate_there_are_no_control_slices() -> None:
+    assert TABLE.without_candidate().control_slice_ppm == 0

@@ -13,11 +13,13 @@ from controller.adapters.envoy.doors import (
     break_glass_listener,
     metrics_listener,
 )
-from controller.adapters.envoy.metrics import GRPC_ERRORS, LATENCY_EDGES_MS, PROTOCOL_LABEL
-from controller.adapters.envoy.naming import AUDIENCE_SUFFIX, HTTP2, HTTP2_SUFFIX
+from controller.adapters.envoy.metrics import GRPC_ERRORS, LATENCY_EDGES_MS, PROTOCOL_LABEL, SLICE_LABEL
+from controller.adapters.envoy.naming import AUDIENCE_SUFFIX, CONTROL_SUFFIX, HTTP2, HTTP2_SUFFIX
 
 _CONNECTIONS_BROKEN = r"protocol_error|destroy_(remote|local)_with_active_rq"
 """Of HTTP/1.1 only, where a connection has one request at a time."""
+
+_SLICE = f"{CONTROL_SUFFIX}[0-9]"
 
 _STATS_KEPT = (
     # Rollouts have no dots in their cluster names, which keeps the copies that Envoy makes per origin out.
@@ -28,7 +30,11 @@ _STATS_KEPT = (
             r"|pending_overflow|cancelled)|cx_active)"
         }
     },
-    {"safe_regex": {"regex": rf"cluster\.[^.~]+(?:{AUDIENCE_SUFFIX})?\.upstream_cx_({_CONNECTIONS_BROKEN})"}},
+    {
+        "safe_regex": {
+            "regex": rf"cluster\.[^.~]+(?:{AUDIENCE_SUFFIX}|{_SLICE})?\.upstream_cx_({_CONNECTIONS_BROKEN})"
+        }
+    },
     {"safe_regex": {"regex": rf"cluster\.[^.]+{HTTP2_SUFFIX}\.upstream_rq_[rt]x_reset"}},
     {"safe_regex": {"regex": rf"cluster\.[^.]+{HTTP2_SUFFIX}\.grpc\.({'|'.join(GRPC_ERRORS)})"}},
     {
@@ -46,9 +52,11 @@ _STATS_KEPT = (
 _TAGS = (
     {"tag_name": "envoy.response_code_class"},
     {"tag_name": "envoy.http_conn_manager_prefix"},
-    # The protocol leaves the name and becomes a label of its own, so that questions need not know it.
-    {"tag_name": "envoy.cluster_name", "regex": rf"^cluster\.(([^.]+?)(?:{HTTP2_SUFFIX})?\.)"},
+    # Protocol and slice leave the name and become labels of their own, so that questions need not know them: what is
+    # asked about stable is asked about all of it.
+    {"tag_name": "envoy.cluster_name", "regex": rf"^cluster\.(([^.]+?)(?:{_SLICE})?(?:{HTTP2_SUFFIX})?\.)"},
     {"tag_name": PROTOCOL_LABEL.replace("_", "."), "regex": rf"^cluster\.[^.]+(~({HTTP2}))\."},
+    {"tag_name": SLICE_LABEL.replace("_", "."), "regex": rf"^cluster\.[^.]+?({CONTROL_SUFFIX}([0-9]))[.~]"},
 )
 """Envoy takes a rule for a name that it has one for only when its own are off; nothing that is kept has other tags."""
 

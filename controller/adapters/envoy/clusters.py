@@ -12,10 +12,10 @@ from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.extensions.transport_sockets.tls.v3 import tls_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 
-from controller.adapters.envoy.naming import tunnel_name, upstream_name
+from controller.adapters.envoy.naming import control_name, tunnel_name, upstream_name
 from controller.adapters.envoy.options import RouterOptions
 from controller.adapters.envoy.resources import Resource, pack, resource
-from controller.core.traffic import Backend, Endpoint, ServicePort, TrafficTable
+from controller.core.traffic import CONTROL_SLICES, Backend, Endpoint, ServicePort, TrafficTable
 
 _STREAMS_OF_A_CONNECTION = 100
 """HTTP/2 requests on one connection to an agent; more open another."""
@@ -37,7 +37,7 @@ def clusters(table: TrafficTable, options: RouterOptions) -> tuple[Resource, ...
     """The clusters that the routes of ``table`` refer to.
 
     Audience stages have clusters of their own for both arms, so that internal users are compared with internal
-    users. A promoted candidate keeps its cluster as stable: same name, same content, no new connections; unless its
+    users. So have the control slices of stable. A promoted candidate keeps its cluster as stable: same name, same content, no new connections; unless its
     answers could be cut (tunnels.py), in which case new requests no longer take the way through the tunnel.
     """
     tunnel = _tunnel(table)
@@ -75,6 +75,9 @@ def _arms(table: TrafficTable) -> Iterator[tuple[str, Backend]]:
     for audience in (False, True) if has_audience else (False,):
         for backend in table.backends:
             yield upstream_name(table.key, backend, audience), backend
+    if table.control_slice_ppm:
+        for number in range(1, CONTROL_SLICES + 1):
+            yield control_name(table.key, table.stable, number), table.stable
 
 
 def _tunnel(table: TrafficTable) -> Backend | None:

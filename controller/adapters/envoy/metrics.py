@@ -83,6 +83,9 @@ CLUSTER_LABEL = "envoy_cluster_name"
 PROTOCOL_LABEL = "agentrollout_protocol"
 """A label that is ``h2`` on the series of clusters that speak HTTP/2, and absent from the others."""
 
+SLICE_LABEL = "agentrollout_control_slice"
+"""A label that is the number of the control slice on the series of a slice of stable, and absent from all others."""
+
 GRPC_ERRORS = ("2", "4", "12", "13", "14", "15")
 """UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE and DATA_LOSS: the statuses that OpenTelemetry's
 conventions for gRPC call errors of a server. All others are answers, as those below 500 are."""

@@ -14,6 +14,8 @@ HTTP2_SUFFIX = f"~{HTTP2}"
 AUDIENCE_SUFFIX = "~audience"
 """Marks the clusters that serve audience stages; ``~`` cannot occur in a Kubernetes name."""
 
+CONTROL_SUFFIX = "~control"
+"""Marks, with a number after it, the clusters of stable's control slices; it does not reach the Prometheus label."""
 
 TUNNEL_SUFFIX = "~tunnel"
 """Marks what leads from a version's cluster to its agents where the answers of the version can be cut."""
@@ -31,6 +33,8 @@ def owner_name(key: str) -> str:
 def cluster_name(key: str, revision: str, audience: bool = False) -> str:
     """The ``envoy_cluster_name`` label in Prometheus of one revision of the rollout ``namespace/name``.
 
+    The clusters of control slices have the label of the whole version, and one more that tells them apart.
+
     Args:
         key: ``namespace/name`` of the rollout.
         revision: Name of the AgentRevision.
@@ -42,6 +46,12 @@ def cluster_name(key: str, revision: str, audience: bool = False) -> str:
 def upstream_name(key: str, backend: Backend, audience: bool = False) -> str:
     """The cluster of one arm as Envoy itself knows it: `cluster_name`, with the protocol where it is not HTTP/1.1."""
     return f"{cluster_name(key, backend.revision, audience)}{HTTP2_SUFFIX if backend.http2 else ''}"
+
+
+def control_name(key: str, stable: Backend, number: int) -> str:
+    """The cluster of one of stable's control slices, 1 to ``CONTROL_SLICES``, as Envoy itself knows it."""
+    protocol = HTTP2_SUFFIX if stable.http2 else ""
+    return f"{cluster_name(key, stable.revision)}{CONTROL_SUFFIX}{number}{protocol}"
 
 
 def tunnel_name(key: str, revision: str) -> str:

@@ -1,7 +1,8 @@
 """The split itself: routes whose weighted clusters are chosen by a hash of the conversation.
 
 The hash of a conversation falls on a fixed point of the ring ``0 … 1 000 000``. The candidate's arc always begins at 0
-and stable has the rest, so a larger weight keeps everyone who was in a smaller one: 1 % ⊂ 10 % ⊂ 50 %, exactly.
+and stable has the rest, so a larger weight keeps everyone who was in a smaller one: 1 % ⊂ 10 % ⊂ 50 %, exactly. Stable's
+control slices lie at the far end of the ring, where the candidate comes last.
 """
 
 from __future__ import annotations
@@ -13,10 +14,16 @@ from typing import Any
 from envoy.config.route.v3 import route_components_pb2, route_pb2, scoped_route_pb2
 
 from controller.adapters.envoy.clusters import is_ip
-from controller.adapters.envoy.naming import override_key, owner_name, scope_name, upstream_name
+from controller.adapters.envoy.naming import (
+    control_name,
+    override_key,
+    owner_name,
+    scope_name,
+    upstream_name,
+)
 from controller.adapters.envoy.options import RouterOptions
 from controller.adapters.envoy.resources import Resource, resource
-from controller.core.traffic import WHOLE_PPM, AudienceSplit, Backend, TrafficTable
+from controller.core.traffic import CONTROL_SLICES, WHOLE_PPM, AudienceSplit, Backend, TrafficTable
 
 ARTIFACT_HEADER = "x-agentrollout-artifact"
 """Tells the agent which artifact it is answering as."""
@@ -48,7 +55,7 @@ def route_configuration(table: TrafficTable, options: RouterOptions) -> Resource
     everything, rather than Envoy's keys for each weight: it needs no names of versions, it holds for whatever split is
     pushed while it is set, and no combination of keys can leave a request without a version.
     """
-    everyone_on_stable = _arms(table, None, 0, audience=False)
+    everyone_on_stable = [_arm(upstream_name(table.key, table.stable), table.stable, WHOLE_PPM)]
     if table.candidate is None:
         routes = [_route("everyone", [], everyone_on_stable, [], options)]
     else:
@@ -79,7 +86,7 @@ def _split(
         exact = "|".join(re.escape(value) for value in audience.values)
         belongs = [{"name": audience.header, "string_match": {"safe_regex": {"regex": exact}}}]
         weight = audience.weight_ppm
-    arms = _arms(table, table.candidate, weight, audience=audience is not None)
+    arms = _arms(table, weight, audience=audience is not None)
     salt = table.candidate.artifact_id.replace("\\", "\\\\")
     cookie = f"(?:.*;)?\\s*{re.escape(options.cookie)}=([^;]+).*"
     ways: list[tuple[str, list[dict[str, Any]], list[dict[str, Any]]]] = [
@@ -111,14 +118,14 @@ def _hash_header(header: str, pattern: str, substitution: str) -> dict[str, Any]
     return {"header": {"header_name": header, "regex_rewrite": rewrite}}
 
 
-def _arms(
-    table: TrafficTable, candidate: Backend | None, weight: int, *, audience: bool
-) -> list[dict[str, Any]]:
-    """Candidate first, stable last: the order is what nests the cohorts."""
-    arms = [(table.stable, WHOLE_PPM - weight)]
-    if candidate is not None:
-        arms.insert(0, (candidate, weight))
-    return [_arm(upstream_name(table.key, backend, audience), backend, share) for backend, share in arms]
+def _arms(table: TrafficTable, weight: int, *, audience: bool) -> list[dict[str, Any]]:
+    """Candidate first, then stable, its slices last: the order is what nests the cohorts."""
+    assert table.candidate is not None  # noqa: S101 - the caller has looked
+    stable, size = table.stable, 0 if audience else table.control_slice_ppm
+    shares = [(table.candidate, weight), (stable, WHOLE_PPM - weight - CONTROL_SLICES * size)]
+    arms = [_arm(upstream_name(table.key, backend, audience), backend, share) for backend, share in shares]
+    numbers = range(1, CONTROL_SLICES + 1) if size else ()
+    return arms + [_arm(control_name(table.key, stable, number), stable, size) for number in numbers]
 
 
 def _arm(cluster: str, backend: Backend, weight: int) -> dict[str, Any]:

@@ -16,7 +16,14 @@ from google.protobuf import json_format
 
 from controller.adapters.envoy.bootstrap import bootstrap
 from controller.adapters.envoy.doors import BreakGlass
-from controller.adapters.envoy.metrics import CLUSTER_LABEL, ERRORS, LATENCY, LATENCY_EDGES_MS, PROTOCOL_LABEL
+from controller.adapters.envoy.metrics import (
+    CLUSTER_LABEL,
+    ERRORS,
+    LATENCY,
+    LATENCY_EDGES_MS,
+    PROTOCOL_LABEL,
+    SLICE_LABEL,
+)
 from controller.core.catalogue import CounterTerm
 
 # The types that the bootstrap carries inside Any messages must be known to be parsed.
@@ -88,7 +95,8 @@ def test_what_the_queries_read_is_kept(term: CounterTerm) -> None:
     def is_kept(name: str) -> bool:
         return any(re.fullmatch(pattern, name) for pattern in patterns)
 
-    for arm in ("cluster.shop/agent/agent-1", "cluster.shop/agent/agent-1~audience"):
+    for suffix in ("", "~audience", "~control8"):
+        arm = f"cluster.shop/agent/agent-1{suffix}"
         of_http2 = stat.startswith("grpc.") or stat.endswith("x_reset")
         of_http1 = "_cx_" in stat
         assert is_kept(f"{arm}.{stat}") is not of_http2
@@ -99,12 +107,16 @@ def test_what_the_queries_read_is_kept(term: CounterTerm) -> None:
 
 @pytest.mark.parametrize("arm", ["shop/agent/agent-1", "shop/agent/agent-1~audience"])
 @pytest.mark.parametrize(("suffix", "protocol"), [("", None), ("~h2", "h2")])
-def test_the_protocol_of_a_cluster_is_a_label_of_its_own(arm: str, suffix: str, protocol: str | None) -> None:
+@pytest.mark.parametrize(("control", "number"), [("", None), ("~control1", "1"), ("~control8", "8")])
+def test_protocol_and_slice_of_a_cluster_are_labels_of_their_own(
+    arm: str, control: str, number: str | None, suffix: str, protocol: str | None
+) -> None:
     tags = bootstrap("router-1", operators=OPERATORS)["stats_config"]["stats_tags"]
     rules = {tag["tag_name"]: tag["regex"] for tag in tags if "regex" in tag}
     found = {
-        name: re.search(rule, f"cluster.{arm}{suffix}.upstream_rq_total") for name, rule in rules.items()
+        name: re.search(rule, f"cluster.{arm}{control}{suffix}.upstream_rq_total")
+        for name, rule in rules.items()
     }
 
     labels = {name.replace(".", "_"): match and match[2] for name, match in found.items()}
-    assert labels == {CLUSTER_LABEL: arm, PROTOCOL_LABEL: protocol}
+    assert labels == {CLUSTER_LABEL: arm, PROTOCOL_LABEL: protocol, SLICE_LABEL: number}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from controller.adapters.envoy.naming import control_name
 from controller.adapters.envoy.node import Node, Update
 from controller.adapters.envoy.options import RouterOptions
 from controller.adapters.envoy.resources import CLUSTER, ENDPOINTS, LISTENER, ROUTE, SCOPE, Bundle
@@ -142,8 +143,9 @@ def test_when_a_candidate_is_cut_its_listener_goes_after_the_routes_were_taken()
     routes = stream.want(bundle(split.without_candidate(), RouterOptions()))
     assert types(routes) == [ROUTE]
     gone = stream.take(routes)
+    controls = [control_name("shop/agent", BY_URL, number) for number in range(1, 9)]
     assert {(kind, *sorted(removed)) for kind, _, removed in names(gone)} == {
-        (CLUSTER, CLUSTER_NAME, TUNNEL),
+        (CLUSTER, CLUSTER_NAME, TUNNEL, *controls),
         (LISTENER, TUNNEL),
     }
 

@@ -9,7 +9,13 @@ from envoy.config.route.v3 import route_pb2, scoped_route_pb2
 from envoy.extensions.transport_sockets.tls.v3 import tls_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 
-from controller.adapters.envoy.naming import cluster_name, override_key, owner_name, owner_of
+from controller.adapters.envoy.naming import (
+    cluster_name,
+    control_name,
+    override_key,
+    owner_name,
+    owner_of,
+)
 from controller.adapters.envoy.options import RouterOptions
 from controller.adapters.envoy.resources import CLUSTER, LISTENER, ROUTE, SCOPE, Bundle
 from controller.adapters.envoy.snapshot import bundle, snapshot
@@ -22,6 +28,7 @@ CANDIDATE = Backend("agent-2", "sha256:bbbb", "agent-2.shop.svc", 8080)
 INTERNAL = AudienceSplit("x-user-group", ("internal",), 1_000_000)
 TABLE = TrafficTable("shop/agent", ("a.example", "b.example"), "x-session-id", STABLE)
 SPLIT = replace(TABLE, candidate=CANDIDATE, weight_ppm=10_000)
+CONTROLS = [f"shop/agent/agent-1~control{number}" for number in range(1, 9)]
 OPTIONS = RouterOptions()
 
 
@@ -66,8 +73,37 @@ def test_without_a_candidate_everyone_goes_to_stable_and_no_cookie_is_set() -> N
 
 def test_the_candidate_comes_first_so_that_cohorts_nest() -> None:
     for route in routes(SPLIT):
-        assert arms(route) == [("shop/agent/agent-2", 10_000), ("shop/agent/agent-1", 990_000)]
+        assert arms(route)[:2] == [("shop/agent/agent-2", 10_000), ("shop/agent/agent-1", 910_000)]
         assert route.route.weighted_clusters.use_hash_policy.value
+
+
+def test_the_control_slices_come_last_and_are_clusters_of_stable() -> None:
+    for route in routes(SPLIT):
+        assert arms(route)[2:] == [(name, 10_000) for name in CONTROLS]
+        (*_, header) = (
+            arm.request_headers_to_add[0].header for arm in route.route.weighted_clusters.clusters
+        )
+        assert header.value == "sha256:aaaa"
+    found = clusters(replace(SPLIT, stable=replace(STABLE, http2=True), cut_in_flight=True))
+    for number in range(1, 9):
+        control = found[control_name("shop/agent", replace(STABLE, http2=True), number)]
+        control.name = control.load_assignment.cluster_name = "shop/agent/agent-1~h2"
+        assert control == found["shop/agent/agent-1~h2"]
+
+
+@pytest.mark.parametrize("weight", [0, 500_001, 1_000_000])
+def test_without_control_slices_stable_is_one_cluster(weight: int) -> None:
+    table = replace(SPLIT, weight_ppm=weight)
+
+    assert set(clusters(table)) == {"shop/agent/agent-1", "shop/agent/agent-2"}
+    assert arms(routes(table)[0])[1:] == [("shop/agent/agent-1", 1_000_000 - weight)]
+
+
+def test_the_endpoints_of_stable_are_those_of_its_control_slices() -> None:
+    behind = replace(STABLE, service=ServicePort("shop/agent", 80))
+    built = bundle(replace(SPLIT, stable=behind), OPTIONS, lambda _: (Endpoint("10.1.0.1", 8080),))
+
+    assert [each.name for each in built.endpoints] == ["shop/agent/agent-1", *CONTROLS]
 
 
 def test_conversations_are_recognised_by_header_then_cookie_then_address() -> None:
@@ -93,9 +129,12 @@ def test_audiences_are_matched_first_and_have_clusters_of_their_own() -> None:
     assert [route.match.headers[0].name for route in found[:3]] == ["x-user-group"] * 3
     assert arms(found[0]) == [("shop/agent/agent-2~audience", 1_000_000), ("shop/agent/agent-1~audience", 0)]
     assert set(clusters(table)) == {
-        cluster_name("shop/agent", revision, audience)
-        for revision in ("agent-1", "agent-2")
-        for audience in (False, True)
+        *CONTROLS,
+        *(
+            cluster_name("shop/agent", revision, audience)
+            for revision in ("agent-1", "agent-2")
+            for audience in (False, True)
+        ),
     }
 
 
@@ -216,6 +255,7 @@ def test_an_agent_is_spoken_to_as_its_version_says_and_http2_is_in_the_name_of_i
         "shop/agent/agent-1": "http_protocol_options",
         "shop/agent/agent-2~audience~h2": "http2_protocol_options",
         "shop/agent/agent-1~audience": "http_protocol_options",
+        **dict.fromkeys(CONTROLS, "http_protocol_options"),
     }
     assert found["shop/agent/agent-2~h2"].HasField("upstream_connection_options")
     assert {name for route in routes(table) for name, _ in arms(route)} == set(found)
