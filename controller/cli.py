@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from controller.cli_router import router
+from controller.cli_simulate import simulate
 from controller.cli_values import fail, read_address, read_url
 from controller.core.references import SecretKey
 from controller.errors import ExitCode
@@ -214,6 +215,7 @@ def operator(  # noqa: PLR0913, PLR0917  each is a flag of its own
 
 
 app.add_typer(router, name="router")
+app.command()(simulate)
 
 
 def main() -> None:

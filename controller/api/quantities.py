@@ -36,12 +36,13 @@ def parse_percent(value: Any) -> int:
     Raises:
         ValueError: If the text is no percentage up to 100.
     """
+    written = value
     if isinstance(value, str):
         if not _PERCENT.fullmatch(value):
             raise ValueError(f"{value!r} is not a percentage: write 1%, 0.1% or 12.5%")
         value = int(Decimal(value.removesuffix("%")) * PPM_PER_PERCENT)
     if not isinstance(value, int) or not 0 <= value <= 100 * PPM_PER_PERCENT:
-        raise ValueError(f"{value!r} is not between 0% and 100%")
+        raise ValueError(f"{written!r} is not between 0% and 100%")
     return value
 
 

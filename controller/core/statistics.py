@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -89,6 +90,7 @@ def log_e_value_against_reference(bad: int, total: int, odds_ratio: float, refer
     return bad * math.log(worse / reference) + (total - bad) * math.log((1 - worse) / (1 - reference))
 
 
+@lru_cache(maxsize=4096)  # a finished baseline stays as it is for the whole bake
 def tolerated_rate(bad: int, total: int) -> float:
     """The worst rate that a finished baseline leaves unquestioned, strictly between 0 and 1.
 
