@@ -92,6 +92,8 @@ class VirtualRollout(World):
     blind: str = ""
     latch: Latch | None = None
     overridden: bool = False
+    split: float | None = None
+    """The candidate's real share of every split, if the router does not do what it acknowledged."""
     pods: dict[str, tuple[int, int]] = field(default_factory=dict)
     """How many endpoints of each Service are ready, of how many; one of one unless said."""
     images: dict[str, frozenset[str] | None] = field(default_factory=dict)
@@ -135,6 +137,9 @@ class VirtualRollout(World):
         gauge = self.samples[self.labels(self.catalogue.override)]
         gauge.append((self.now.timestamp(), float(self.overridden)))
         super().take_samples()
+
+    def share_of(self, weight_ppm: int) -> float:
+        return super().share_of(weight_ppm) if self.split is None else self.split
 
     def behaviour_of(self, revision: Revision, *, audience: bool) -> Behaviour:
         host = revision.backend.host

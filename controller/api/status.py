@@ -89,6 +89,9 @@ class MetricStatus(Model):
 
     name: str = Field(description="Name of the metric.")
     verdict: Verdict = Field(description="Pass, Fail, Insufficient or Error.")
+    reason: Reason | None = Field(
+        default=None, description="Why evidence that could be read is not fit to decide on."
+    )
     candidate: Counts = Field(default_factory=Counts, description="The candidate's events in this stage.")
     baseline: Counts = Field(default_factory=Counts, description="Stable's events in the same time.")
     evidence: float = Field(default=1.0, description="E-value of the harm test.")
@@ -116,6 +119,13 @@ class MetricEvidence(Model):
     )
 
 
+class SplitEvidence(Model):
+    """The state of one split's check, enough to go on after a restart."""
+
+    audience: bool = Field(default=False, description="Whether it is the split of the audience.")
+    test: Annotated[str, Field(max_length=512)] = Field(description="State of the test; opaque, versioned.")
+
+
 class Evidence(Model):
     """Where counting stands; an interval at or before ``countedUntil`` is never counted again."""
 
@@ -124,6 +134,11 @@ class Evidence(Model):
     problem: str = Field(default="", description="Why the evidence could not be read at the last evaluation.")
     metrics: list[MetricEvidence] = Field(
         default_factory=list, max_length=16, description="The state of each metric's test."
+    )
+    splits: list[SplitEvidence] = Field(
+        default_factory=list,
+        max_length=2,
+        description="The state of the check that the router splits as told, for this stage.",
     )
 
 

@@ -13,15 +13,16 @@ from controller.api.delivery import WHOLE_PPM, Analysis, MetricName
 from controller.api.reasons import Verdict
 from controller.api.status import Counts, Evidence, MetricEvidence, MetricStatus, RolloutStatus
 from controller.core.counts import Scrapes, Span, UnusableSamplesError
+from controller.core.mixture import UnknownStateError
 from controller.core.snapshot import Samples, Snapshot
-from controller.core.stages import Comparison, comparisons, table_of, watches
+from controller.core.split import check_splits
+from controller.core.stages import Comparison, comparisons, table_of, watch_name, watches
 from controller.core.statistics import (
     ODDS_RATIOS,
     HarmTest,
     Interval,
-    UnknownStateError,
+    harm_log_e_values,
     log_e_value_against_reference,
-    log_e_values,
     tolerated_rate,
 )
 from controller.core.tally import Catalogue, Tally
@@ -80,6 +81,9 @@ def assess(snapshot: Snapshot, catalogue: Catalogue, now: datetime) -> RolloutSt
         return blind(status, str(error), snapshot.analysis, now)
     watched = len(snapshot.analysis.metrics) * watches(snapshot.stages)
     analysis = judge(findings, snapshot.analysis.false_rollback_rate / WHOLE_PPM, watched)
+    if not is_overridden(samples, catalogue):
+        splits, analysis = check_splits(snapshot, status, before.splits, analysis)
+        evidence = evidence.model_copy(update={"splits": splits})
     requests = max((finding.candidate.total for finding in findings if finding.own), default=0)
     return status.model_copy(
         update={
@@ -110,7 +114,10 @@ def blind(status: RolloutStatus, problem: str, analysis: Analysis, now: datetime
     known = status.analysis or [
         MetricStatus(name=metric.name, verdict=Verdict.ERROR) for metric in analysis.metrics
     ]
-    metrics = [metric.model_copy(update={"verdict": Verdict.ERROR, "message": problem}) for metric in known]
+    metrics = [
+        metric.model_copy(update={"verdict": Verdict.ERROR, "reason": None, "message": problem})
+        for metric in known
+    ]
     evidence = (status.evidence or Evidence()).model_copy(update={"evaluated_at": now, "problem": problem})
     return status.model_copy(update={"evidence": evidence, "analysis": metrics, "verdict": Verdict.ERROR})
 
@@ -140,6 +147,16 @@ def read(key: str, samples: Samples, catalogue: Catalogue) -> Reading:
             f"but routers are scraped every {gap:.0f} s"
         )
     return Reading(Tally(key, samples.series, catalogue), scrapes, until)
+
+
+def is_overridden(samples: Samples, catalogue: Catalogue) -> bool:
+    """Whether users may have been where no status sends them: what they met there is no reason to send more."""
+    return any(
+        value > 0
+        for series in samples.series
+        if series.labels.get("__name__") == catalogue.override
+        for _, value in series.samples
+    )
 
 
 def _count(
@@ -176,11 +193,6 @@ def _count(
     return before.model_copy(update={"counted_until": end, "metrics": list(known.values())}), findings
 
 
-def watch_name(metric: MetricName, comparison: Comparison) -> str:
-    """The metric, and of whose requests: ``errors`` is everyone's, ``errors (audience)`` the audience's."""
-    return f"{metric} (audience)" if comparison.candidate.audience else str(metric)
-
-
 def _updated(
     state: MetricEvidence, candidate: list[Counts], baseline: list[Counts] | None, clustering: float
 ) -> MetricEvidence:
@@ -205,7 +217,7 @@ def _updated(
 
 
 def _against_baseline(candidate: Counts, baseline: Counts) -> tuple[float, ...]:
-    return log_e_values(Interval(candidate.bad, candidate.total, baseline.bad, baseline.total))
+    return harm_log_e_values(Interval(candidate.bad, candidate.total, baseline.bad, baseline.total))
 
 
 def _against_reference(candidate: Counts, reference: Counts) -> tuple[float, ...]:

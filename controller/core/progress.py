@@ -6,9 +6,8 @@ from datetime import datetime, timedelta
 
 from controller.api.reasons import Verdict
 from controller.api.status import RolloutStatus, Stalled
-from controller.core.assess import watch_name
 from controller.core.outcome import Outcome, View
-from controller.core.stages import comparisons, needs_past, stage_end
+from controller.core.stages import comparisons, needs_past, stage_end, watch_name
 
 
 def stalled(view: View, outcome: Outcome) -> Stalled | None:
@@ -56,9 +55,11 @@ def _position(status: RolloutStatus) -> tuple[str, int, int | None] | None:
 
 
 def _is_stuck(view: View, outcome: Outcome) -> bool:
-    """Whether it should have gone on by now, and neither people, nor blindness, nor a lack of requests keeps it."""
+    """Whether it should have gone on by now, and neither people, nor unfit evidence, nor a lack of requests keeps it."""
     status, spec = outcome.status, view.snapshot.rollout.spec
     if spec.paused or (status.evidence is not None and status.evidence.problem):
+        return False
+    if any(metric.reason for metric in status.analysis):
         return False
     if status.stage is None:
         return not (view.is_programmed and needs_past(status, view.snapshot.stages))

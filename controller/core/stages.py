@@ -35,11 +35,13 @@ class Comparison:
         candidate: The candidate's side.
         baseline: Stable's side; None when every user is on the candidate.
         own: Whether the current stage is about these users; the others were won in earlier stages and stay watched.
+        weight_ppm: The candidate's programmed share of these users' requests; all of them if it is compared with others.
     """
 
     candidate: Arm
     baseline: Arm | None
     own: bool
+    weight_ppm: int
 
 
 def title(stage: Stage) -> str:
@@ -76,12 +78,17 @@ def comparisons(status: RolloutStatus, stages: list[Stage]) -> tuple[Comparison,
     is_audience_stage = stages[index].audience is not None
     rest = None if weight == WHOLE_PPM else everyone
     if weight > 0:
-        found.append(Comparison(Arm(candidate, audience=False), rest, own=not is_audience_stage))
+        found.append(Comparison(Arm(candidate, audience=False), rest, not is_audience_stage, weight))
     if splits:
-        within = all(split.weight_ppm < WHOLE_PPM for split in splits)
-        baseline = Arm(stable, audience=True) if within else rest
-        found.append(Comparison(Arm(candidate, audience=True), baseline, own=is_audience_stage))
+        within = min(split.weight_ppm for split in splits)
+        baseline = Arm(stable, audience=True) if within < WHOLE_PPM else rest
+        found.append(Comparison(Arm(candidate, audience=True), baseline, is_audience_stage, within))
     return tuple(found)
+
+
+def watch_name(metric: MetricName, comparison: Comparison) -> str:
+    """The metric, and of whose requests: ``errors`` is everyone's, ``errors (audience)`` the audience's."""
+    return f"{metric} (audience)" if comparison.candidate.audience else str(metric)
 
 
 def watches(stages: list[Stage]) -> int:

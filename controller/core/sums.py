@@ -15,6 +15,12 @@ Vector = np.ndarray[tuple[int], np.dtype[np.float64]]
 _STANDARD_DEVIATIONS_KEPT = 20
 """Of a lower tail: what lies further down adds nothing to 16 digits."""
 
+_FEW_TERMS = 256
+"""So many are added up for all slopes at once."""
+
+_NEGLIGIBLE_LOG = 60.0
+"""A million terms of which each is e⁻⁶⁰ of the largest add nothing to 16 digits."""
+
 
 def log_sum_exp(logarithms: Vector) -> float:
     """Logarithm of the sum of what the logarithms stand for; −inf stands for 0."""
@@ -22,6 +28,27 @@ def log_sum_exp(logarithms: Vector) -> float:
     if largest == -math.inf:
         return largest
     return largest + math.log(float(np.sum(np.exp(logarithms - largest))))
+
+
+def log_sums(weights: Vector, steps: Vector, slopes: list[float]) -> list[float]:
+    """Log of Σ_k exp(weights_k + slope · steps_k) for each slope, where the terms rise to one peak and fall, as pmfs do.
+
+    Of many terms only those near the peak are added up: exponentials are what takes the time.
+    """
+    if len(weights) > _FEW_TERMS:
+        return [_log_sum_near_peak(weights + slope * steps) for slope in slopes]
+    terms = weights + np.multiply.outer(np.array(slopes), steps)
+    largest = terms.max(axis=1)
+    sums: list[float] = (largest + np.log(np.exp(terms - largest[:, None]).sum(axis=1))).tolist()
+    return sums
+
+
+def _log_sum_near_peak(terms: Vector) -> float:
+    peak = int(np.argmax(terms))
+    least = terms[peak] - _NEGLIGIBLE_LOG
+    first = int(np.searchsorted(terms[:peak], least))
+    beyond = int(np.searchsorted(terms[:peak:-1], least))
+    return log_sum_exp(terms[first : len(terms) - beyond])
 
 
 def log_ways(drawn: int, others: int, marked: int, low: int, high: int) -> Vector:

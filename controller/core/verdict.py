@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from controller.api.reasons import Verdict
+from controller.api.reasons import Reason, Verdict
 from controller.api.status import Counts, MetricStatus
+from controller.core.soundness import is_noisy, outweighs
 
 SUSPICION = 3.0
 """An e-value from which on a stage does not pass: few requests cannot prove harm, and must not hide it either.
@@ -28,6 +29,7 @@ class Finding:
         compared: Whether stable served beside the candidate.
         own: Whether the stage is about these users; what others show can fail the candidate, not hold it.
         min_requests: How many requests the candidate must have had, if they are the stage's own.
+        control: E of the A/A check, which compares stable with itself; 1 where there are no control slices.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Finding:
     compared: bool
     own: bool
     min_requests: int
+    control: float = 1.0
 
 
 def rate(counts: Counts) -> str:
@@ -50,33 +53,70 @@ def judge(findings: list[Finding], alpha: float, watched: int) -> list[MetricSta
 
     E-values are averaged with equal weights over everything that the rollout will ever watch, fixed by its frozen
     metrics and stages; what is not watched yet stands at 1. The mean reaches 1/α with probability at most α for a
-    version that is no worse, however the metrics depend on each other.
+    version that is no worse, however the metrics depend on each other. What the A/A check finds to be noise adds nothing.
 
     Args:
         findings: What is watched in this stage.
         alpha: α, the chance to take back a good version.
         watched: How many findings there are when everything is watched.
     """
-    combined = (sum(finding.e_value for finding in findings) + watched - len(findings)) / watched
-    worst = max(findings, key=lambda finding: finding.e_value)
-    threshold = watched / alpha
-    return [
-        _status(
-            finding,
-            # Others may have carried the mean over the bar together; the worst then stands for them.
-            failed=combined >= 1 / alpha and (finding is worst or finding.e_value >= threshold),
-            threshold=threshold,
-        )
+    noise = [
+        is_noisy(finding.control, alpha) and not outweighs(finding.e_value, finding.control, alpha)
         for finding in findings
+    ]
+    counted = [0.0 if noisy else finding.e_value for finding, noisy in zip(findings, noise, strict=True)]
+    combined = (sum(counted) + watched - len(findings)) / watched
+    threshold, most = watched / alpha, max(counted)
+    return [
+        _noisy(finding, threshold)
+        if noisy
+        # Others may have carried the mean over the bar together; the worst then stands for them.
+        else _status(
+            finding, failed=combined >= 1 / alpha and e_value >= min(most, threshold), threshold=threshold
+        )
+        for finding, noisy, e_value in zip(findings, noise, counted, strict=True)
     ]
 
 
-def _status(finding: Finding, *, failed: bool, threshold: float) -> MetricStatus:
+def hold_for_split(metric: MetricStatus, wanted: str) -> MetricStatus:
+    """The verdict when the router does not split as it was told; what failed stands.
+
+    The harm test takes the arms' requests as they come, so it is right under any split.
+
+    Args:
+        metric: The verdict on the evidence.
+        wanted: The candidate's programmed share, such as ``10%``.
+    """
+    if metric.verdict is Verdict.FAIL:
+        return metric
+    candidate, total = metric.candidate.total, metric.candidate.total + metric.baseline.total
+    message = (
+        f"the router does not split as it was told: the candidate had {candidate} of {total} requests "
+        f"({100 * candidate / max(total, 1):.3g} %) instead of {wanted}; or very few users send very much"
+    )
+    return metric.model_copy(
+        update={"verdict": Verdict.ERROR, "reason": Reason.SPLIT_MISMATCH, "message": message}
+    )
+
+
+def _numbers(finding: Finding, threshold: float) -> str:
     beside = "baseline" if finding.compared else "the last comparison's baseline"
-    numbers = (
+    return (
         f"candidate {rate(finding.candidate)}, {beside} {rate(finding.baseline)}, "
         f"e-value {finding.e_value:.3g} of {threshold:g}"
     )
+
+
+def _noisy(finding: Finding, threshold: float) -> MetricStatus:
+    message = (
+        f"stable differs from itself, e-value {finding.control:.3g}: {_numbers(finding, threshold)}; look for a broken "
+        "pod of stable, or failures that come in bunches (spec.analysis.clustering)"
+    )
+    return _metric(finding, Verdict.ERROR, message, threshold, Reason.NOISY_EVIDENCE)
+
+
+def _status(finding: Finding, *, failed: bool, threshold: float) -> MetricStatus:
+    numbers = _numbers(finding, threshold)
     if failed:
         verdict, message = Verdict.FAIL, f"worse than stable: {numbers}"
     elif finding.own and finding.candidate.total < finding.min_requests:
@@ -88,9 +128,16 @@ def _status(finding: Finding, *, failed: bool, threshold: float) -> MetricStatus
         verdict, message = Verdict.INSUFFICIENT, f"harm is suspected, more requests will tell: {numbers}"
     else:
         verdict, message = Verdict.PASS, f"no harm found: {numbers}"
+    return _metric(finding, verdict, message, threshold)
+
+
+def _metric(
+    finding: Finding, verdict: Verdict, message: str, threshold: float, reason: Reason | None = None
+) -> MetricStatus:
     return MetricStatus(
         name=finding.name,
         verdict=verdict,
+        reason=reason,
         candidate=finding.candidate,
         baseline=finding.baseline,
         evidence=float(f"{finding.e_value:.6g}"),

@@ -160,10 +160,14 @@ class World:
             *((internal, audience.weight_ppm, True) for audience in table.audiences[:1]),
         ]
         for count, ppm, is_audience in weights:
-            to_candidate = self._binomial(count, ppm / WHOLE_PPM) if table.candidate else 0
+            to_candidate = self._binomial(count, self.share_of(ppm)) if table.candidate else 0
             if table.candidate:
                 self.count(table.candidate.revision, to_candidate, audience=is_audience)
             self.count(table.stable.revision, count - to_candidate, audience=is_audience)
+
+    def share_of(self, weight_ppm: int) -> float:
+        """The share of a split's requests that the candidate gets; a router does as it is told."""
+        return weight_ppm / WHOLE_PPM
 
     def count(self, revision: str, requests: int, *, audience: bool = False) -> None:
         """A revision answers this many requests as it behaves."""

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from controller.api.reasons import ConditionType, Reason, Verdict
-from controller.api.status import Counts, Evidence, MetricEvidence, RolloutStatus
+from controller.api.status import Counts, Evidence, MetricEvidence, RolloutStatus, SplitEvidence
 from controller.core.saving import EVERY, is_news, is_old
 from tests.virtual import VirtualRollout, rollout_of, started
 
@@ -56,6 +56,7 @@ NO_NEWS: dict[str, Change] = {
         s, ConditionType.PROGRESSING, message="stage 99% goes on until 2030-12-31T23:59:59.001Z"
     ),
     "where counting stands": lambda s: evidence(s, counted_until=None, evaluated_at=None),
+    "the state of the split's check": lambda s: evidence(s, splits=[SplitEvidence(test="v1 9")]),
     "the state of the tests": lambda s: evidence(
         s, metrics=[MetricEvidence(name="errors", tests=["v1 9"], reference=[Counts(total=1)])]
     ),

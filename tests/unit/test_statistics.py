@@ -1,14 +1,15 @@
 import math
 
+import numpy as np
 import pytest
 from scipy.stats import hypergeom, nchypergeom_fisher
 
+from controller.core.mixture import HORIZON, UnknownStateError
 from controller.core.statistics import (
-    HORIZON,
     ODDS_RATIOS,
     HarmTest,
     Interval,
-    UnknownStateError,
+    harm_log_e_values,
     log_e_value,
     log_e_value_against_reference,
     tolerated_rate,
@@ -21,26 +22,59 @@ def test_the_golden_e_value() -> None:
     )
 
 
-@pytest.mark.parametrize("odds_ratio", ODDS_RATIOS)
-@pytest.mark.parametrize(("n_c", "n_b", "bad"), [(10, 90, 7), (50, 50, 20), (3, 400, 5), (100, 10, 12)])
-def test_the_e_value_has_expectation_one_when_both_are_alike(
-    odds_ratio: float, n_c: int, n_b: int, bad: int
+TABLES = [
+    (n_c, n_b, bad)
+    for n_c, n_b in ((1, 40), (3, 400), (10, 90), (40, 3), (50, 50), (100, 10), (60, 6_000), (500, 500))
+    for bad in (1, 2, 5, 7, 12, 20, 37)
+    if bad < n_c + n_b
+]
+"""Requests of candidate and baseline, and bad ones among all of them."""
+
+
+def test_there_are_tables_enough() -> None:
+    assert len(TABLES) >= 50
+
+
+@pytest.mark.parametrize(("n_c", "n_b", "bad"), TABLES)
+@pytest.mark.parametrize("tolerated", [1.0, 1.5])
+def test_the_e_value_has_expectation_one_at_the_tolerated_odds_and_at_most_one_below(
+    n_c: int, n_b: int, bad: int, tolerated: float
 ) -> None:
-    low, high = max(0, bad - n_b), min(bad, n_c)
-    expectation = sum(
-        hypergeom.pmf(s, n_c + n_b, bad, n_c)
-        * math.exp(log_e_value(Interval(s, n_c, bad - s, n_b), odds_ratio))
-        for s in range(low, high + 1)
+    possible = range(max(0, bad - n_b), min(bad, n_c) + 1)
+    e_values = np.array(
+        [np.exp(harm_log_e_values(Interval(s, n_c, bad - s, n_b), tolerated)) for s in possible]
     )
-    assert expectation == pytest.approx(1.0, rel=1e-10)
+    at_the_bound = nchypergeom_fisher.pmf(possible, n_c + n_b, bad, n_c, tolerated) @ e_values
+    assert at_the_bound == pytest.approx(1.0, rel=1e-9)
+    below = hypergeom.pmf(possible, n_c + n_b, bad, n_c) @ e_values
+    assert (below <= 1 + 1e-9).all()
 
 
-def test_the_e_value_agrees_with_scipys_noncentral_hypergeometric() -> None:
-    for s in range(8):
-        expected = nchypergeom_fisher.pmf(s, 220, 7, 20, 3.0) / nchypergeom_fisher.pmf(s, 220, 7, 20, 1.5)
-        assert math.exp(log_e_value(Interval(s, 20, 7 - s, 200), 3.0, tolerated=1.5)) == pytest.approx(
-            expected
+def test_the_e_value_agrees_with_scipys_noncentral_hypergeometric_over_random_tables() -> None:
+    random = np.random.default_rng(20)
+    for _ in range(200):
+        n_c, n_b = (int(each) for each in 10 ** random.uniform(0, 3.5, 2))
+        bad = int(random.integers(1, min(n_c + n_b, 300)))
+        ratio, tolerated = (float(each) for each in 10 ** random.uniform(-0.5, 1, 2))
+        s = int(nchypergeom_fisher.rvs(n_c + n_b, bad, n_c, 2.0, random_state=random))
+        expected = nchypergeom_fisher.logpmf(s, n_c + n_b, bad, n_c, ratio) - nchypergeom_fisher.logpmf(
+            s, n_c + n_b, bad, n_c, tolerated
         )
+        found = log_e_value(Interval(s, n_c, bad - s, n_b), ratio, tolerated)
+        assert found == pytest.approx(float(expected), rel=1e-8, abs=1e-8)
+
+
+@pytest.mark.parametrize("bad", [1, 1_000, 1_000_000])
+@pytest.mark.parametrize("share", [0.001, 0.5])
+def test_a_billion_requests_do_not_overflow(bad: int, share: float) -> None:
+    n_c = round(1_000_000_000 * share)
+    n_b = 1_000_000_000 - n_c
+    for s in {0, round(bad * share), min(bad, n_c)}:
+        values = harm_log_e_values(Interval(s, n_c, bad - s, n_b))
+        assert all(math.isfinite(each) for each in values)
+        # Rare events are drawn all but independently, and then the sum has a closed form.
+        expected = [s * math.log(w) - bad * math.log1p(share * (w - 1)) for w in ODDS_RATIOS]
+        assert values == pytest.approx(expected, rel=0.05, abs=1e-2)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +100,9 @@ def test_the_state_survives_being_written_down() -> None:
 
 
 def test_an_unknown_state_is_refused() -> None:
-    for text in ("v0 " + HarmTest().encode()[3:], "v1 1 2 3", "v1 one", "", "v1"):
+    seven = " 0" * len(ODDS_RATIOS)
+    wrong = ("v1 1 2 3", "v1 one", "", "v1", f"v1 nan{seven}", f"v1 inf{seven}", f"v1 -1{seven}")
+    for text in ("v0 " + HarmTest().encode()[3:], *wrong):
         with pytest.raises(UnknownStateError, match="unknown state"):
             HarmTest.decode(text)
 

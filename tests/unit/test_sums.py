@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.special import betaincinv, gammaln, logsumexp
 
-from controller.core.sums import log_sum_exp, log_ways, upper_bound
+from controller.core.sums import log_sum_exp, log_sums, log_ways, upper_bound
 
 
 @pytest.mark.parametrize(
@@ -69,3 +69,15 @@ def _log_choose(
         gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)
     )
     return result
+
+
+@pytest.mark.parametrize(
+    ("drawn", "others", "marked"), [(100, 1_000, 15), (700, 300, 257), (3_000, 2_000, 2_500)]
+)
+def test_sums_for_several_slopes_are_those_of_all_terms(drawn: int, others: int, marked: int) -> None:
+    low, high = max(0, marked - others), min(marked, drawn)
+    ways = log_ways(drawn, others, marked, low, high)
+    steps = np.arange(high - low + 1, dtype=float)
+    slopes = [-50.0, -1.0, 0.0, 0.4, 3.0, 50.0]
+    expected = [float(logsumexp(ways + slope * steps)) for slope in slopes]
+    assert log_sums(ways, steps, slopes) == pytest.approx(expected, rel=1e-13)

@@ -6,10 +6,9 @@ from dataclasses import replace
 
 from controller.api.reasons import Reason
 from controller.api.status import Evidence, RolloutStatus, StageStatus
-from controller.core.assess import watch_name
 from controller.core.images import freeze
 from controller.core.outcome import Outcome, Report, View
-from controller.core.stages import comparisons, general_weight_ppm, title
+from controller.core.stages import comparisons, general_weight_ppm, title, watch_name
 
 
 def begin(view: View) -> Outcome | None:
@@ -53,4 +52,4 @@ def _for_next_stage(view: View, entered: StageStatus) -> Evidence | None:
         for metric in view.snapshot.analysis.metrics
     }
     kept = [m.model_copy(update={"reference": []}) if m.name in compared else m for m in evidence.metrics]
-    return evidence.model_copy(update={"metrics": kept})
+    return evidence.model_copy(update={"metrics": kept, "splits": []})

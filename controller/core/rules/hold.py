@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from controller.api.quantities import format_time
 from controller.api.reasons import Reason, Verdict
+from controller.core.assess import is_overridden
 from controller.core.outcome import Outcome, Report, View
 from controller.core.stages import stage_end
 
@@ -20,7 +21,9 @@ def _report(view: View) -> Report | None:
         return Report("True", Reason.ANALYSIS_BLIND, f"the weight is held: {status.evidence.problem}")
     lacking = next((m for m in status.analysis if m.verdict is not Verdict.PASS), None)
     if lacking:
-        return Report("True", Reason.AWAITING_EVIDENCE, f"{lacking.name}: {lacking.message}")
+        return Report(
+            "True", lacking.reason or Reason.AWAITING_EVIDENCE, f"{lacking.name}: {lacking.message}"
+        )
     if view.now < end:
         until = f"stage {view.stage.title} goes on until {format_time(end)}"
         return Report("True", Reason.AWAITING_EVIDENCE, until)
@@ -28,18 +31,7 @@ def _report(view: View) -> Report | None:
         until = f"stage {view.stage.title} awaits its next evaluation"
         said = view.progressing
         return said if said.reason is Reason.BREAK_GLASS else Report("True", Reason.AWAITING_EVIDENCE, until)
-    if _is_overridden(view):
+    if is_overridden(view.snapshot.samples, view.catalogue):
         words = "the weight is held: the splits of a router are overridden by hand (break-glass)"
         return Report("True", Reason.BREAK_GLASS, words)
     return None
-
-
-def _is_overridden(view: View) -> bool:
-    """Whether users may have been where no status sends them: what they met there is no reason to send more."""
-    samples = view.snapshot.samples
-    return samples is not None and any(
-        value > 0
-        for series in samples.series
-        if series.labels.get("__name__") == view.catalogue.override
-        for _, value in series.samples
-    )

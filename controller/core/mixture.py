@@ -1,0 +1,110 @@
+"""Evidence that forgets: e-values mixed over the time at which a fault may have begun."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+
+from controller.core.sums import log_sum_exp
+
+HORIZON = 240
+"""Start times are weighted as if about this many intervals were ahead; nothing ends when they are over."""
+
+FIRST_WEIGHT = 0.5
+"""Share of the evidence that bets on a fault from the first interval on."""
+
+_LARGEST_LOG = 700.0
+"""Of what a float can hold."""
+
+
+class UnknownStateError(ValueError):
+    """A stored state that this version cannot go on with, written by another version or by hand."""
+
+
+def encode_state(version: str, *numbers: float) -> str:
+    """One line of text for a test's state; ``decode_state`` reads it back."""
+    return " ".join([version, *(f"{number:.9g}" for number in numbers)])
+
+
+def decode_state(text: str, version: str, count: int) -> tuple[float, ...]:
+    """The numbers of such a line.
+
+    Raises:
+        UnknownStateError: If it is not a line of this version with so many numbers, or one is NaN.
+    """
+    found, *rest = text.split() or [""]
+    try:
+        numbers = tuple(float(each) for each in rest)
+    except ValueError:
+        numbers = ()
+    if found != version or len(numbers) != count or any(math.isnan(each) for each in numbers):
+        raise UnknownStateError(f"status.evidence has the unknown state {text[:60]!r}")
+    return numbers
+
+
+@dataclass(frozen=True, slots=True)
+class StartMixture:
+    """The mixture over start times, as the few numbers that go on after a restart.
+
+    With start weights w_1 = ½ and w_t = (1 − Σ_{j<t} w_j)/240, fixed in advance,
+
+        R_t(ω) = (R_{t−1}(ω) + w_t) · e_t(ω)         E_t = mean_ω R_t(ω) + (1 − Σ_{j≤t} w_j)
+
+    so that a fault that begins after an hour of health is not held back by that hour. E_t is an e-process: while the
+    null hypothesis of every e_t holds, it ever reaches 1/α with probability at most α.
+
+    Attributes:
+        intervals: t, the number of intervals counted so far.
+        log_evidence: log R_t(ω) for each alternative ω; −inf before the first interval.
+    """
+
+    intervals: int = 0
+    log_evidence: tuple[float, ...] = ()
+
+    def after(self, log_e_values: tuple[float, ...], clustering: float) -> Self:
+        """The state after one more interval.
+
+        Args:
+            log_e_values: log e_t(ω) for each alternative.
+            clustering: φ ≥ 1; the likelihood ratio is tempered to its 1/φ-th power.
+        """
+        start = math.log(_start_weight(self.intervals + 1))
+        grown = np.logaddexp(self.log_evidence, start) + np.divide(log_e_values, clustering)
+        return replace(self, intervals=self.intervals + 1, log_evidence=tuple(grown.tolist()))
+
+    @property
+    def e_value(self) -> float:
+        """E_t."""
+        log_mean = log_sum_exp(np.array(self.log_evidence)) - math.log(len(self.log_evidence))
+        return math.exp(min(log_mean, _LARGEST_LOG)) + _unstarted_weight(self.intervals)
+
+    def encode(self) -> str:
+        """One line of text; ``decode`` reads it back."""
+        return encode_state("v1", self.intervals, *self.log_evidence)
+
+    @classmethod
+    def decode(cls, text: str) -> Self:
+        """The state written by ``encode``.
+
+        Raises:
+            UnknownStateError: If the text is not such a state.
+        """
+        intervals, *log_evidence = decode_state(text, "v1", 1 + len(cls().log_evidence))
+        if not 0 <= intervals < math.inf:
+            raise UnknownStateError(f"status.evidence has the unknown state {text[:60]!r}")
+        return cls(int(intervals), tuple(log_evidence))
+
+
+def _unstarted_weight(intervals: int) -> float:
+    """1 − Σ_{j≤t} w_j."""
+    if intervals == 0:
+        return 1.0
+    return float((1 - FIRST_WEIGHT) * (1 - 1 / HORIZON) ** (intervals - 1))
+
+
+def _start_weight(interval: int) -> float:
+    """w_t for t = 1, 2, …."""
+    return FIRST_WEIGHT if interval == 1 else _unstarted_weight(interval - 1) / HORIZON

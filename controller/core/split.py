@@ -1,0 +1,58 @@
+"""The split check of one evaluation: does the candidate get the share that the router was told to give it?"""
+
+from __future__ import annotations
+
+from controller.api.delivery import WHOLE_PPM, MetricName
+from controller.api.quantities import format_percent
+from controller.api.status import MetricStatus, RolloutStatus, SplitEvidence
+from controller.core.snapshot import Snapshot
+from controller.core.soundness import SPLIT_CLUSTERING, SplitTest, is_split_wrong, split_log_e_values
+from controller.core.stages import Comparison, comparisons, watch_name
+from controller.core.verdict import hold_for_split
+
+COUNT_REQUESTS = (MetricName.ERRORS, MetricName.LATENCY)
+"""Metrics of the router, whose events are the requests that it splits."""
+
+
+def check_splits(
+    snapshot: Snapshot, status: RolloutStatus, before: list[SplitEvidence], analysis: list[MetricStatus]
+) -> tuple[list[SplitEvidence], list[MetricStatus]]:
+    """The tests after one more interval, and the verdicts in which a wrong split is Error.
+
+    Args:
+        snapshot: The rollout.
+        status: Before this evaluation; what the verdicts count beyond it is the interval.
+        before: The tests before it.
+        analysis: The verdicts on the evidence.
+
+    Raises:
+        UnknownStateError: If a stored test is not one of this version's.
+    """
+    known = {split.audience: SplitTest.decode(split.test) for split in before}
+    counted = {metric.name: metric for metric in status.analysis}
+    found = {metric.name: metric for metric in analysis}
+    clustering = max(snapshot.analysis.clustering, SPLIT_CLUSTERING)
+    for comparison in comparisons(status, snapshot.stages):
+        names = [watch_name(metric.name, comparison) for metric in snapshot.analysis.metrics]
+        requests = [watch_name(metric, comparison) for metric in COUNT_REQUESTS]
+        measure = next((name for name in names if name in requests), None)
+        if measure is None or comparison.baseline is None or comparison.weight_ppm == WHOLE_PPM:
+            continue
+        test = known.get(comparison.candidate.audience, SplitTest())
+        test = _after(test, counted.get(measure), found[measure], comparison, clustering)
+        known[comparison.candidate.audience] = test
+        if is_split_wrong(test):
+            wanted = format_percent(comparison.weight_ppm)
+            found |= {name: hold_for_split(found[name], wanted) for name in names}
+    splits = [SplitEvidence(audience=audience, test=test.encode()) for audience, test in known.items()]
+    return splits, list(found.values())
+
+
+def _after(
+    test: SplitTest, before: MetricStatus | None, now: MetricStatus, comparison: Comparison, clustering: float
+) -> SplitTest:
+    candidate = now.candidate.total - (before.candidate.total if before else 0)
+    baseline = now.baseline.total - (before.baseline.total if before else 0)
+    if candidate + baseline <= 0:
+        return test
+    return test.after(split_log_e_values(candidate, baseline, comparison.weight_ppm / WHOLE_PPM), clustering)

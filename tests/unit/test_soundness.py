@@ -1,0 +1,97 @@
+import math
+
+import numpy as np
+import pytest
+
+from controller.api.status import Counts
+from controller.core.soundness import (
+    SPLIT_CLUSTERING,
+    SplitTest,
+    control_interval,
+    is_noisy,
+    is_split_wrong,
+    outweighs,
+    share_bounds,
+    split_log_e_values,
+)
+from controller.core.statistics import Interval
+
+
+@pytest.mark.parametrize(
+    ("share", "low", "high"),
+    [(0.01, 0.005, 0.02), (0.1, 0.05, 0.2), (0.5, 0.25, 0.75), (0.9, 0.8, 0.95), (0.99, 0.98, 0.995)],
+)
+def test_neither_arm_may_have_less_than_half_or_more_than_double(
+    share: float, low: float, high: float
+) -> None:
+    assert share_bounds(share) == pytest.approx((low, high))
+
+
+@pytest.mark.parametrize("share", [0.001, 0.01, 0.1, 0.5, 0.8, 0.99])
+def test_no_share_within_the_bounds_is_evidence_on_average(share: float) -> None:
+    n = 60
+    low, high = share_bounds(share)
+    seen = np.arange(n + 1)
+    ways = np.array([math.comb(n, s) for s in seen], dtype=float)
+    e_values = np.exp([split_log_e_values(s, n - s, share) for s in seen.tolist()])
+    for true in (low, share, high):
+        expected = (ways * true**seen * (1 - true) ** (n - seen)) @ e_values
+        assert (expected <= 1 + 1e-9).all()
+
+
+def requests(random: np.random.Generator, share: float, conversations: int) -> tuple[int, int]:
+    """One interval of conversations of 1 to 20 requests."""
+    lengths = random.integers(1, 21, conversations)
+    mine = random.random(conversations) < share
+    return int(lengths[mine].sum()), int(lengths[~mine].sum())
+
+
+def wrong_after(
+    programmed: float, true: float, seed: int, conversations: int = 50, most: int = 240
+) -> int | None:
+    """In which interval the split is found wrong."""
+    random, test = np.random.default_rng(seed), SplitTest()
+    for interval in range(1, most + 1):
+        candidate, baseline = requests(random, true, conversations)
+        test = test.after(split_log_e_values(candidate, baseline, programmed), SPLIT_CLUSTERING)
+        if is_split_wrong(test):
+            return interval
+    return None
+
+
+@pytest.mark.parametrize("share", [0.001, 0.01, 0.1, 0.5, 0.9])
+def test_right_splits_of_conversations_are_not_found_wrong(share: float) -> None:
+    assert [seed for seed in range(60) if wrong_after(share, share, seed) is not None] == []
+
+
+@pytest.mark.parametrize(
+    ("programmed", "true"), [(0.01, 0.5), (0.01, 0.1), (0.1, 0.9), (0.5, 0.05), (0.5, 1.0), (0.9, 0.0)]
+)
+def test_a_split_that_is_plainly_wrong_is_found_within_minutes(programmed: float, true: float) -> None:
+    found = [wrong_after(programmed, true, seed) for seed in range(10)]
+    assert all(interval is not None and interval <= 40 for interval in found)
+
+
+def test_a_split_that_was_put_right_is_believed_again() -> None:
+    random, test = np.random.default_rng(1), SplitTest()
+    for true, intervals in ((0.9, 2_000), (0.5, 100)):
+        for _ in range(intervals):
+            test = test.after(split_log_e_values(*requests(random, true, 50), 0.5), SPLIT_CLUSTERING)
+        assert is_split_wrong(test) == (true > 0.5)
+    assert SplitTest.decode(test.encode()).e_value == pytest.approx(test.e_value)
+
+
+def test_no_requests_say_nothing_about_the_split() -> None:
+    assert set(split_log_e_values(0, 0, 0.1)) == {0.0}
+
+
+def test_the_control_slices_together_are_compared_with_the_rest_of_stable() -> None:
+    slices = [Counts(bad=1, total=100), Counts(bad=3, total=90)]
+    assert control_interval(iter(slices), Counts(bad=9, total=800)) == Interval(4, 190, 9, 800)
+
+
+def test_noise_holds_unless_the_harm_is_far_beyond_it() -> None:
+    assert is_noisy(100.0, alpha=0.01)
+    assert not is_noisy(99.0, alpha=0.01)
+    assert outweighs(20_000.0, 150.0, alpha=0.01)
+    assert not outweighs(14_000.0, 150.0, alpha=0.01)
