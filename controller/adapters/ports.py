@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from controller.api.delivery import MetricName
 from controller.core.counts import Series
 from controller.core.tally import Catalogue
 from controller.core.traffic import Endpoint, Programmed, ServicePort, TrafficTable
@@ -66,7 +65,8 @@ class Question:
     """Which raw samples are wanted.
 
     Attributes:
-        processes: Series of whole processes, all of which are wanted: the one that every process always has, and others.
+        processes: Series of whole processes, all of which are wanted: the one that every process always has, and others. There may
+            be none.
         names: The other series, wanted if ``label`` has one of ``values``.
         label: The label that tells whose a series is.
         values: Whose are wanted.
@@ -89,7 +89,7 @@ class Question:
     def about(
         cls,
         catalogue: Catalogue,
-        metrics: Iterable[MetricName],
+        metrics: Iterable[str],
         values: Iterable[str],
         *,
         edges: Iterable[float] | None,

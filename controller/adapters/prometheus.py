@@ -75,7 +75,11 @@ class PrometheusSource:
 
     def _ask(self, question: Question) -> tuple[Series, ...]:
         """Both queries, liveness first: a scrape that is stored between them shows in the counters alone."""
-        processes = self._query(_selector(question.processes, {}, question.window), question.at)
+        processes = (
+            self._query(_selector(question.processes, {}, question.window), question.at)
+            if question.processes
+            else []
+        )
         wanted = {question.label: question.values, **_kept(question)}
         counters = self._query(_selector(question.names, wanted, question.window), question.at)
         return tuple(_series(one) for one in (*processes, *counters))

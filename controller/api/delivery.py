@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from datetime import timedelta
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import ConfigDict, Field, WithJsonSchema
+from pydantic import ConfigDict, Field, WithJsonSchema, model_validator
 
 from controller.api.model import Model
 from controller.api.quantities import Duration, Interval, Rate, Weight, rule
+from controller.api.selectors import Convention, Selector, VersionLabel
 
 WHOLE_PPM = 1_000_000
 
@@ -80,21 +81,121 @@ class Stage(Model):
 
 
 class MetricName(StrEnum):
-    """Built-in metrics; both come from the router and need nothing from the agent."""
+    """Built-in metrics. The first two come from the router and need nothing from the agent, the others from agents."""
 
     ERRORS = "errors"
     """Bad: answers with 5xx, broken or timed-out requests."""
     LATENCY = "latency"
     """Bad: slower than the baseline's P50 (and P95) from before the candidate's first request."""
+    TOOL_ERRORS = "toolErrors"
+    """Bad: calls of a tool that ended in an error, of all its calls."""
+    TOKENS_PER_TASK = "tokensPerTask"
+    """Bad: tasks that took more tokens than the baseline's P50 (and P95) from before the candidate's first request."""
+    COST = "cost"
+    """Bad: tasks that cost more than the baseline's P50 (and P95) from before the candidate's first request."""
+
+
+ROUTER_METRICS = frozenset({MetricName.ERRORS, MetricName.LATENCY})
+"""Counted by the router, whose events are the requests that it splits; all others are reported by agents."""
+
+_ROUTERS = "['errors', 'latency']"
+_BUILT_IN = "['errors', 'latency', 'toolErrors', 'tokensPerTask', 'cost']"
+_HAS_PARTS = "(has(self.total) || has(self.bad) || has(self.good))"
+_IS_WHOLE = "(has(self.total) && has(self.bad) != has(self.good))"
+_NEITHER = "a metric of your own needs total, and either bad or good"
+_IS_BUILT_IN = "is built in: remove total, bad and good, or choose another name for a metric of your own"
+_IS_KNOWN = "errors and latency come from the router, which knows the version: remove version and convention"
+_ONLY_TOOL_ERRORS = (
+    "OpenTelemetry has only toolErrors: it knows no tokens or cost of a task (docs/metrics.md)"
+)
 
 
 class Metric(Model):
-    """One source of evidence."""
+    """One source of evidence: bad events among all, of the candidate beside those of stable."""
 
-    name: MetricName = Field(
-        description="errors counts answers with 5xx, broken and timed-out requests. latency counts requests slower "
-        "than the P50 and P95 that stable had before the candidate's first request."
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                rule(
+                    f"self.name in {_BUILT_IN} || {_IS_WHOLE}",
+                    f"{_NEITHER}; built in are errors, latency, toolErrors, tokensPerTask and cost",
+                ),
+                rule(
+                    f"!(self.name in {_BUILT_IN}) || !{_HAS_PARTS}",
+                    _IS_BUILT_IN,
+                ),
+                rule(
+                    f"!(self.name in {_ROUTERS}) || !(has(self.version) || has(self.convention))",
+                    _IS_KNOWN,
+                ),
+                rule(
+                    "!has(self.convention) || self.convention == 'Agent' || self.name == 'toolErrors'",
+                    _ONLY_TOOL_ERRORS,
+                ),
+            ]
+        }
     )
+
+    name: Annotated[
+        str,
+        Field(min_length=1, max_length=63, pattern="^[a-zA-Z][a-zA-Z0-9-]*$"),
+        WithJsonSchema(
+            {
+                "type": "string",
+                "maxLength": 63,
+                "x-kubernetes-validations": [
+                    rule(
+                        "self.matches('^[a-zA-Z][a-zA-Z0-9-]*$')",
+                        "must be a word of letters, digits and -, such as refusals",
+                    )
+                ],
+            }
+        ),
+    ] = Field(
+        description="errors counts answers with 5xx, broken and timed-out requests. latency counts requests slower "
+        "than the P50 and P95 that stable had before the candidate's first request. toolErrors, tokensPerTask and cost "
+        "are reported by agents, see docs/metrics.md. Any other name is a metric of your own, with total and bad or "
+        "good."
+    )
+    convention: Convention | None = Field(
+        default=None,
+        description="Whose names the agent's series of a built-in metric have: Agent (those of docs/metrics.md, the "
+        "default) or OpenTelemetry.",
+    )
+    total: Selector | None = Field(default=None, description="Counts all events of a metric of your own.")
+    bad: Selector | None = Field(default=None, description="Counts the bad ones among them.")
+    good: Selector | None = Field(
+        default=None,
+        description="Counts the good ones instead, such as the bucket of a histogram up to a limit: the others are bad.",
+    )
+    version: VersionLabel | None = Field(
+        default=None,
+        description="Which label of the series names the version, and how. Left out: artifact, with the artifact ID.",
+    )
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        """What the CRD refuses as well; an object may have been stored before it did."""
+        if self.name not in set(MetricName):
+            if not self.total or bool(self.bad) == bool(self.good):
+                raise ValueError(f"{self.name}: {_NEITHER}")
+        elif self.total or self.bad or self.good:
+            raise ValueError(f"{self.name} {_IS_BUILT_IN}")
+        elif self.name in ROUTER_METRICS and (self.version or self.convention):
+            raise ValueError(_IS_KNOWN)
+        if self.convention is Convention.OPEN_TELEMETRY and self.name != MetricName.TOOL_ERRORS:
+            raise ValueError(_ONLY_TOOL_ERRORS)
+        return self
+
+    @property
+    def is_from_router(self) -> bool:
+        """Whether the router counts it; all others are reported by agents."""
+        return self.name in ROUTER_METRICS
+
+    @property
+    def has_edges(self) -> bool:
+        """Whether it counts what lies above edges, which are fixed by stable's past."""
+        return self.name in {MetricName.LATENCY, MetricName.TOKENS_PER_TASK, MetricName.COST}
 
 
 class Analysis(Model):

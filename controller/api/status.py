@@ -117,6 +117,9 @@ class MetricEvidence(Model):
         max_length=4,
         description="Baseline counts of the last stage that had one; at 100% they stand in for it.",
     )
+    counted_until: Time | None = Field(
+        default=None, description="The end of its last counted interval, for what agents report."
+    )
 
 
 class SplitEvidence(Model):
@@ -133,7 +136,7 @@ class Evidence(Model):
     counted_until: Time | None = Field(default=None, description="The end of the last counted interval.")
     problem: str = Field(default="", description="Why the evidence could not be read at the last evaluation.")
     metrics: list[MetricEvidence] = Field(
-        default_factory=list, max_length=16, description="The state of each metric's test."
+        default_factory=list, max_length=32, description="The state of each metric's test."
     )
     splits: list[SplitEvidence] = Field(
         default_factory=list,
@@ -195,7 +198,7 @@ class RolloutStatus(Model):
     programmed: Share | None = Field(default=None, description="The share that the data plane acknowledged.")
     frozen: Frozen | None = None
     analysis: list[MetricStatus] = Field(
-        default_factory=list, max_length=16, description="What each metric says about the candidate."
+        default_factory=list, max_length=32, description="What each metric says about the candidate."
     )
     evidence: Evidence | None = Field(
         default=None, description="The state of the tests; for the controller, which goes on with it."

@@ -9,11 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from controller.api.delivery import WHOLE_PPM, Analysis, MetricName
+from controller.api.delivery import WHOLE_PPM, Analysis
 from controller.api.reasons import Verdict
 from controller.api.status import Counts, Evidence, MetricEvidence, MetricStatus, RolloutStatus
+from controller.core.agents import AgentDefinition, definitions
 from controller.core.counts import Scrapes, Span, UnusableSamplesError
 from controller.core.mixture import UnknownStateError
+from controller.core.reports import NotReportedError, Reports, StaleReportsError
 from controller.core.snapshot import Samples, Snapshot
 from controller.core.split import check_splits
 from controller.core.stages import Comparison, comparisons, table_of, watch_name, watches
@@ -56,7 +58,7 @@ class Reading:
     until: float
 
     def counts(
-        self, metric: MetricName, comparison: Comparison, edges: list[float], span: Span
+        self, metric: str, comparison: Comparison, edges: list[float], span: Span
     ) -> tuple[list[Counts], list[Counts] | None]:
         """Candidate and baseline, one pair of counts for each test of the metric."""
         candidate = self.tally.counts(metric, comparison.candidate, edges, span, self.scrapes)
@@ -79,12 +81,11 @@ def assess(snapshot: Snapshot, catalogue: Catalogue, now: datetime) -> RolloutSt
         evidence, findings = _count(snapshot, status, before, reading)
     except (BlindError, UnusableSamplesError, UnknownStateError) as error:
         return blind(status, str(error), snapshot.analysis, now)
-    watched = len(snapshot.analysis.metrics) * watches(snapshot.stages)
-    analysis = judge(findings, snapshot.analysis.false_rollback_rate / WHOLE_PPM, watched)
+    analysis = judge(findings, snapshot.analysis.false_rollback_rate / WHOLE_PPM, _watched(snapshot))
     if not is_overridden(samples, catalogue):
         splits, analysis = check_splits(snapshot, status, before.splits, analysis)
         evidence = evidence.model_copy(update={"splits": splits})
-    requests = max((finding.candidate.total for finding in findings if finding.own), default=0)
+    requests = max((f.candidate.total for f in findings if f.own and f.unit == "requests"), default=0)
     return status.model_copy(
         update={
             "evidence": evidence.model_copy(update={"evaluated_at": now, "problem": ""}),
@@ -171,6 +172,8 @@ def _count(
     findings = []
     for comparison in comparisons(status, snapshot.stages):
         for metric in snapshot.analysis.metrics:
+            if not metric.is_from_router:
+                continue
             name = watch_name(metric.name, comparison)
             edges = known[metric.name].edges if metric.name in known else []
             state = known.get(name) or MetricEvidence(name=name)
@@ -189,8 +192,89 @@ def _count(
                     min_requests=snapshot.stages[status.stage.index].min_requests,
                 )
             )
+    for definition in definitions(snapshot.analysis):
+        state, finding = _count_reports(snapshot, status, definition, known.get(definition.name))
+        known[definition.name] = state
+        findings.append(finding)
     end = datetime.fromtimestamp(span.until, UTC)
     return before.model_copy(update={"counted_until": end, "metrics": list(known.values())}), findings
+
+
+def _watched(snapshot: Snapshot) -> int:
+    """How many findings there are when everything is watched."""
+    reported = len(definitions(snapshot.analysis))
+    return (len(snapshot.analysis.metrics) - reported) * watches(snapshot.stages) + reported
+
+
+def _count_reports(
+    snapshot: Snapshot, status: RolloutStatus, definition: AgentDefinition, known: MetricEvidence | None
+) -> tuple[MetricEvidence, Finding]:
+    """One metric that agents report, which has a rhythm of its own and may be missing while others are there."""
+    assert status.stage is not None  # noqa: S101  the caller looked
+    state, problem, verdict = known or MetricEvidence(name=definition.name), "", Verdict.ERROR
+    compared = any(each.baseline for each in comparisons(status, snapshot.stages))
+    so_far = next((m for m in status.analysis if m.name == definition.name), None)
+    candidate, baseline = (so_far.candidate, so_far.baseline) if so_far else (Counts(), Counts())
+    try:
+        state, found, beside = _with_reports(snapshot, status, definition, state, compared=compared)
+        candidate, baseline = _sum(candidate, found), _sum(baseline, beside)
+    except NotReportedError as error:
+        problem, verdict = str(error), Verdict.INSUFFICIENT
+    except (StaleReportsError, UnusableSamplesError) as error:
+        problem = str(error)
+    return state, Finding(
+        name=definition.name,
+        candidate=candidate,
+        baseline=baseline if compared else _last_reference(state),
+        e_value=_mean_e_value(state),
+        compared=compared,
+        own=True,
+        min_requests=snapshot.stages[status.stage.index].min_requests,
+        unit="events",
+        problem=problem,
+        problem_verdict=verdict,
+    )
+
+
+def _with_reports(
+    snapshot: Snapshot,
+    status: RolloutStatus,
+    definition: AgentDefinition,
+    state: MetricEvidence,
+    *,
+    compared: bool,
+) -> tuple[MetricEvidence, Counts, Counts]:
+    """The metric's tests after one more interval, with the counts of candidate and baseline in it.
+
+    Raises:
+        NotReportedError: If a version lacks a series.
+        StaleReportsError: If there are none of the present, or they could not be read.
+        UnusableSamplesError: If a newest sample is not a finite number of events.
+    """
+    samples = snapshot.samples
+    assert samples is not None  # noqa: S101  the caller looked
+    assert status.stable is not None  # noqa: S101  likewise
+    assert status.candidate is not None  # noqa: S101  likewise
+    assert status.stage is not None  # noqa: S101  likewise
+    assert status.stage.programmed_at is not None  # noqa: S101  likewise
+    if samples.reports_problem:
+        raise StaleReportsError(samples.reports_problem)
+    reports = Reports.of(definition, samples.reports, snapshot.rollout.metadata.namespace)
+    served = (status.candidate, status.stable) if compared else (status.candidate,)
+    until = reports.until(samples.at.timestamp(), served)
+    counted = state.counted_until.timestamp() if state.counted_until else 0.0
+    if until <= counted:
+        return state, Counts(), Counts()
+    span = Span(counted, until, status.stage.programmed_at.timestamp())
+    candidate = reports.counts(status.candidate, state.edges, span)
+    baseline = reports.counts(status.stable, state.edges, span) if compared else None
+    after = _updated(state, candidate, baseline, snapshot.analysis.clustering)
+    end = datetime.fromtimestamp(until, UTC)
+    return (
+        after.model_copy(update={"counted_until": end}),
+        candidate[-1],
+        baseline[-1] if baseline else Counts(),
+    )
 
 
 def _updated(

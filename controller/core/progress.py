@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 from controller.api.reasons import Verdict
 from controller.api.status import RolloutStatus, Stalled
+from controller.core.agents import definitions
 from controller.core.outcome import Outcome, View
 from controller.core.stages import comparisons, needs_past, stage_end, watch_name
 
@@ -71,15 +72,23 @@ def _is_stuck(view: View, outcome: Outcome) -> bool:
 
 
 def _is_short(view: View, status: RolloutStatus) -> bool:
-    """Whether a metric of the stage's own users lacks requests, of the candidate or to compare with."""
+    """Whether a metric of the stage's own users lacks requests, of the candidate or to compare with.
+
+    What agents do not report at all is no lack of requests.
+    """
     assert status.stage is not None  # noqa: S101  the caller looked
     least = view.snapshot.stages[status.stage.index].min_requests
+    analysis = view.snapshot.analysis
     own = {
         watch_name(metric.name, comparison)
         for comparison in comparisons(status, view.snapshot.stages)
         if comparison.own
-        for metric in view.snapshot.analysis.metrics
+        for metric in analysis.metrics
     }
+    reported = {definition.name for definition in definitions(analysis)}
     return any(
-        m.name in own and (m.candidate.total < least or m.baseline.total == 0) for m in status.analysis
+        0 < m.candidate.total < least
+        if m.name in reported
+        else m.name in own and (m.candidate.total < least or m.baseline.total == 0)
+        for m in status.analysis
     )

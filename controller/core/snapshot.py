@@ -83,13 +83,17 @@ class Samples:
 
     Attributes:
         at: When it was asked, the end of the samples' window.
-        series: Raw samples of every counter that the metrics read, and of the liveness series.
+        series: Raw samples of every counter of the routers that the metrics read, and of the liveness series.
         problem: Why there is no usable answer; empty if there is.
+        reports: Raw samples of what the agents of both versions report.
+        reports_problem: Why there are none of those.
     """
 
     at: datetime
     series: tuple[Series, ...] = ()
     problem: str = ""
+    reports: tuple[Series, ...] = ()
+    reports_problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from controller.api.delivery import WHOLE_PPM, MetricName, Stage
+from controller.api.delivery import ROUTER_METRICS, WHOLE_PPM, Stage
 from controller.api.quantities import format_percent
 from controller.api.rollout import AgentRollout, InFlightAction
 from controller.api.status import RolloutStatus, StageStatus
@@ -86,9 +86,12 @@ def comparisons(status: RolloutStatus, stages: list[Stage]) -> tuple[Comparison,
     return tuple(found)
 
 
-def watch_name(metric: MetricName, comparison: Comparison) -> str:
-    """The metric, and of whose requests: ``errors`` is everyone's, ``errors (audience)`` the audience's."""
-    return f"{metric} (audience)" if comparison.candidate.audience else str(metric)
+def watch_name(metric: str, comparison: Comparison) -> str:
+    """The metric, and of whose requests: ``errors`` is everyone's, ``errors (audience)`` the audience's.
+
+    What agents report is everyone's: they do not tell the audience apart.
+    """
+    return f"{metric} (audience)" if comparison.candidate.audience and metric in ROUTER_METRICS else metric
 
 
 def watches(stages: list[Stage]) -> int:
@@ -127,12 +130,12 @@ def table_of(
 def needs_past(status: RolloutStatus, stages: list[Stage]) -> bool:
     """Whether stable's past is to be read before the candidate's first request, and was not yet.
 
-    It gives latency its edges, and a reference to rollouts that go from nobody to everybody at once.
+    It gives latency and other histograms their edges, and a reference to rollouts that go from nobody to everybody at once.
     """
     if status.frozen is None or (status.evidence and status.evidence.metrics):
         return False
-    analysed = any(metric.name is MetricName.LATENCY for metric in status.frozen.analysis.metrics)
-    return analysed or all(stage.weight_ppm == WHOLE_PPM for stage in stages if stage.audience is None)
+    has_edges = any(metric.has_edges for metric in status.frozen.analysis.metrics)
+    return has_edges or all(stage.weight_ppm == WHOLE_PPM for stage in stages if stage.audience is None)
 
 
 def stage_end(stage: StageStatus, stages: list[Stage]) -> datetime:

@@ -43,13 +43,13 @@ class Catalogue:
                 found[name].add(value)
         return tuple((name, tuple(sorted(values))) for name, values in sorted(found.items()))
 
-    def counters(self, metrics: Iterable[MetricName]) -> frozenset[str]:
-        """The names of the series that these metrics read, without liveness."""
+    def counters(self, metrics: Iterable[str]) -> frozenset[str]:
+        """The names of the router's series that these metrics read, without liveness."""
         found: set[str] = set()
         for metric in metrics:
-            if metric is MetricName.ERRORS:
+            if metric == MetricName.ERRORS:
                 found |= {term.metric for term in (*self.errors.total, *self.errors.bad)}
-            else:
+            elif metric == MetricName.LATENCY:
                 terms = (self.latency.count, *self.latency.lost)
                 found |= {self.latency.buckets, *(term.metric for term in terms)}
         return frozenset(found)
@@ -66,15 +66,13 @@ class Tally:
         for one in series:
             self._series[one.labels.get("__name__", ""), one.labels.get(catalogue.label, "")].append(one)
 
-    def counts(
-        self, metric: MetricName, arm: Arm, edges: list[float], span: Span, scrapes: Scrapes
-    ) -> list[Counts]:
+    def counts(self, metric: str, arm: Arm, edges: list[float], span: Span, scrapes: Scrapes) -> list[Counts]:
         """One pair of counts for each test of the metric: one for errors, one an edge for latency.
 
         Raises:
             UnusableSamplesError: If a newest sample is not a finite number of events.
         """
-        if metric is MetricName.ERRORS:
+        if metric == MetricName.ERRORS:
             definition = self._catalogue.errors
             return [
                 _counts(

@@ -30,6 +30,9 @@ class Finding:
         own: Whether the stage is about these users; what others show can fail the candidate, not hold it.
         min_requests: How many requests the candidate must have had, if they are the stage's own.
         control: E of the A/A check, which compares stable with itself; 1 where there are no control slices.
+        unit: What is counted.
+        problem: Why the evidence could not be read this time; what was read before still counts.
+        problem_verdict: What that makes of the metric.
     """
 
     name: str
@@ -40,6 +43,9 @@ class Finding:
     own: bool
     min_requests: int
     control: float = 1.0
+    unit: str = "requests"
+    problem: str = ""
+    problem_verdict: Verdict = Verdict.ERROR
 
 
 def rate(counts: Counts) -> str:
@@ -119,13 +125,19 @@ def _status(finding: Finding, *, failed: bool, threshold: float) -> MetricStatus
     numbers = _numbers(finding, threshold)
     if failed:
         verdict, message = Verdict.FAIL, f"worse than stable: {numbers}"
+    elif finding.problem:
+        verdict, message = finding.problem_verdict, finding.problem
     elif finding.own and finding.candidate.total < finding.min_requests:
         verdict = Verdict.INSUFFICIENT
-        message = f"{finding.candidate.total} of {finding.min_requests} requests counted: {numbers}"
+        message = f"{finding.candidate.total} of {finding.min_requests} {finding.unit} counted: {numbers}"
     elif finding.own and finding.baseline.total == 0:
-        verdict, message = Verdict.INSUFFICIENT, f"stable had no requests to compare with: {numbers}"
+        verdict = Verdict.INSUFFICIENT
+        message = f"stable had no {finding.unit} to compare with: {numbers}"
     elif finding.e_value >= SUSPICION:
-        verdict, message = Verdict.INSUFFICIENT, f"harm is suspected, more requests will tell: {numbers}"
+        verdict, message = (
+            Verdict.INSUFFICIENT,
+            f"harm is suspected, more {finding.unit} will tell: {numbers}",
+        )
     else:
         verdict, message = Verdict.PASS, f"no harm found: {numbers}"
     return _metric(finding, verdict, message, threshold)

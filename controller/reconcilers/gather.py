@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -10,7 +12,9 @@ import structlog
 
 from controller.adapters.ports import MetricSource, MetricSourceError, Question
 from controller.api.reasons import Reason
-from controller.api.status import Evidence, VersionRef
+from controller.api.status import Evidence, MetricEvidence, RolloutStatus, VersionRef
+from controller.core.agents import AgentDefinition, definitions
+from controller.core.counts import Series
 from controller.core.references import UNRESOLVED
 from controller.core.snapshot import Endpoints, Problem, Revision, Samples, Snapshot
 from controller.core.stages import Arm, comparisons, evaluation_due
@@ -107,11 +111,25 @@ class Gatherer:
         return None
 
     async def _samples(self, snapshot: Snapshot, now: datetime) -> Samples:
+        (series, problem), *reports = await asyncio.gather(
+            self._answer(_question(snapshot, self._catalogue, now)),
+            *(self._answer(question) for question in report_questions(snapshot, now)),
+        )
+        return Samples(
+            now,
+            series,
+            problem,
+            reports=tuple(one for answer, _ in reports for one in answer),
+            reports_problem=next((each for _, each in reports if each), ""),
+        )
+
+    async def _answer(self, question: Question) -> tuple[tuple[Series, ...], str]:
+        """The answer, or why there is none: what agents report must not keep the routers' counters from deciding."""
         try:
-            return Samples(now, await self._metrics.read(_question(snapshot, self._catalogue, now)))
+            return await self._metrics.read(question), ""
         except MetricSourceError as error:
             _log.warning("evidence_unreadable", problem=str(error))
-            return Samples(now, problem=str(error))
+            return (), str(error)
 
 
 def _question(snapshot: Snapshot, catalogue: Catalogue, now: datetime) -> Question:
@@ -120,7 +138,8 @@ def _question(snapshot: Snapshot, catalogue: Catalogue, now: datetime) -> Questi
     compared = comparisons(status, snapshot.stages)
     edges: set[float] | None = None
     if compared:
-        window = now - _counting_from(snapshot, now) + _margin(snapshot.analysis.interval)
+        counted = status.evidence.counted_until if status.evidence else None
+        window = now - _counting_from(status, counted, now) + _margin(snapshot.analysis.interval)
         sides = {side for each in compared for side in (each.candidate, each.baseline) if side}
         edges = {edge for metric in (status.evidence or Evidence()).metrics for edge in metric.edges}
     else:
@@ -136,11 +155,43 @@ def _question(snapshot: Snapshot, catalogue: Catalogue, now: datetime) -> Questi
     )
 
 
-def _counting_from(snapshot: Snapshot, now: datetime) -> datetime:
-    """From where the next interval counts: what was counted before, or the stage's start."""
+def report_questions(snapshot: Snapshot, now: datetime) -> tuple[Question, ...]:
+    """What this evaluation needs of what agents report: one question for all metrics with one label for the version."""
     status = snapshot.rollout.status
+    known = {metric.name: metric for metric in (status.evidence or Evidence()).metrics}
+    by_label: dict[str, list[AgentDefinition]] = defaultdict(list)
+    begins = now
+    for definition in definitions(snapshot.analysis):
+        by_label[definition.label].append(definition)
+        counted = known[definition.name].counted_until if definition.name in known else None
+        begins = min(begins, _counting_from(status, counted, now))
+    window = now - begins + MAX_MARGIN if status.stage else BASELINE_LOOKBACK
+    versions = [version for version in (status.stable, status.candidate) if version]
+    return tuple(
+        Question(
+            processes=frozenset(),
+            names=frozenset().union(*(definition.names for definition in group)),
+            label=label,
+            values=frozenset(definition.value(version) for definition in group for version in versions),
+            only=(),
+            edges=frozenset().union(*(_edges(definition, known) for definition in group))
+            if status.stage
+            else None,
+            window=window,
+            at=now,
+        )
+        for label, group in by_label.items()
+    )
+
+
+def _edges(definition: AgentDefinition, known: dict[str, MetricEvidence]) -> frozenset[float]:
+    fixed = known[definition.name].edges if definition.name in known else []
+    return definition.edges.union(fixed)
+
+
+def _counting_from(status: RolloutStatus, counted: datetime | None, now: datetime) -> datetime:
+    """From where the next interval counts: what was counted before, or the stage's start."""
     programmed = status.stage.programmed_at if status.stage else None
-    counted = status.evidence.counted_until if status.evidence else None
     return min(max(time for time in (programmed, counted, now - BASELINE_LOOKBACK) if time), now)
 
 

@@ -84,6 +84,15 @@ def _analysis(title: str, key: str, value: Any, words: str) -> Refusal:
     return Refusal(title, f"spec.analysis.{key}", value, f"spec.analysis.{key}", words)
 
 
+def _metric(title: str, metric: Raw, field: str, words: str) -> Refusal:
+    path = "spec.analysis.metrics"
+    return Refusal(f"metric {title}", path, [metric], f"{path}[0]{field}", words)
+
+
+def _own(bad: Raw) -> Raw:
+    return {"name": "own", "total": _BAD, "bad": bad}
+
+
 def _url(title: str, url: str, words: str = "without user name, path or query") -> Refusal:
     return Refusal(f"url {title}", "spec.agent.code.url", url, "spec.agent.code.url", words)
 
@@ -126,6 +135,9 @@ _NO_PROMPT = "must not be empty: write the prompt or remove its name"
 _TOO_MUCH = "prompts together must not exceed 131072 bytes (128 KiB)"
 _NAME = "must have at most 52 characters of a-z, 0-9 and -"
 _HALF = "must be above 0% and up to 50%"
+_BAD = {"metric": "agent_answers_total", "labels": {"outcome": "refused"}}
+_OWN = "a metric of your own needs total, and either bad or good"
+_KNOWN = "errors and latency come from the router, which knows the version"
 _HOSTS = "spec.traffic.envoy.hosts"
 
 STAGES = [
@@ -235,7 +247,28 @@ REST = [
     _analysis("clustering over 1000", "clustering", 1001, "should be less than or equal to 1000"),
     _analysis("clustering not a number", "clustering", "lots", "must be of type number"),
     _analysis("no metrics", "metrics", [], "should have at least 1 items"),
-    Refusal("unknown metric", "spec.analysis.metrics", [{"name": "cost"}], "spec.analysis.metrics[0].name", 'supported values: "errors", "latency"'),
+    _metric("unknown name", {"name": "error"}, "", "a metric of your own needs total, and either bad or good; built in are errors, latency,"),
+    _metric("without total", {"name": "own", "bad": _BAD}, "", _OWN),
+    _metric("with bad and good", {"name": "own", "total": _BAD, "bad": _BAD, "good": _BAD}, "", _OWN),
+    _metric("without bad and good", {"name": "own", "total": _BAD}, "", _OWN),
+    _metric("built in, with bad", {"name": "toolErrors", "bad": _BAD}, "", "is built in: remove total, bad and good, or choose another name"),
+    _metric("of the router, with a version", {"name": "errors", "version": {"label": "a"}}, "", _KNOWN),
+    _metric("of the router, with a convention", {"name": "latency", "convention": "Agent"}, "", _KNOWN),
+    _metric("of OpenTelemetry for cost", {"name": "cost", "convention": "OpenTelemetry"}, "", "OpenTelemetry has only toolErrors"),
+    _metric("of OpenTelemetry for one's own", {"name": "own", "total": _BAD, "bad": _BAD, "convention": "OpenTelemetry"}, "", "OpenTelemetry has only toolErrors"),
+    _metric("of an unknown convention", {"name": "toolErrors", "convention": "Otel"}, ".convention", 'supported values: "Agent", "OpenTelemetry"'),
+    _metric("unknown form", {"name": "cost", "version": {"form": "Name"}}, ".version.form", 'supported values: "ArtifactID", "Revision"'),
+    _metric("label with a dash", {"name": "cost", "version": {"label": "a-b"}}, ".version.label", "must be the name of a Prometheus label"),
+    _metric("name with a space", {"name": "my own", "total": _BAD, "bad": _BAD}, ".name", "must be a word of letters, digits and -"),
+    _metric("empty name", {"name": "", "total": _BAD, "bad": _BAD}, ".name", "must be a word of letters, digits and -"),
+    _metric("name too long", {"name": "x" * 64, "total": _BAD, "bad": _BAD}, ".name", "may not be more than 63"),
+    _metric("counter with its labels", _own({"metric": "a{b='c'}"}), ".bad.metric", "must be the name of a counter in Prometheus"),
+    _metric("counter without name", _own({"labels": {}}), ".bad.metric", "Required value"),
+    _metric("__name__ as a label", _own({"metric": "a", "labels": {"__name__": "b"}}), ".bad.labels", "names of labels must be letters, digits and _"),
+    _metric("9 labels", _own({"metric": "a", "labels": {f"l{n}": "" for n in range(9)}}), ".bad.labels", "must have at most 8 items"),
+    _metric("long value of a label", _own({"metric": "a", "labels": {"b": "x" * 257}}), ".bad.labels.b", "may not be more than 256"),
+    _metric("edge that is no number", _own({"metric": "a_bucket", "labels": {"le": "four"}}), ".bad", "the label le must be the upper edge of a bucket"),
+    _analysis("17 metrics", "metrics", [_own(_BAD) | {"name": f"m{n}"} for n in range(17)], "must have at most 16 items"),
     Refusal("metric twice", "spec.analysis.metrics", [{"name": "errors"}] * 2, "spec.analysis.metrics[1]", "Duplicate value"),
     Refusal("no hosts", _HOSTS, [], _HOSTS, "should have at least 1 items"),
     Refusal("hosts left out", "spec.traffic.envoy", {}, _HOSTS, "Required value"),

@@ -57,6 +57,29 @@ def test_apply_refuses(refusal: Refusal, control_plane: ControlPlane, shop: str)
         ("spec.stages", stages({"weight": "100%", "minDuration": "9999d99999h999999m"})),
         ("spec.stages", stages({"weight": "100%", "minDuration": "1ms", "minRequests": 1})),
         ("spec.analysis", {"interval": "100ms", "falseRollbackRate": "50%", "clustering": 1}),
+        (
+            "spec.analysis.metrics",
+            [{"name": n} for n in ("errors", "latency", "toolErrors", "tokensPerTask", "cost")],
+        ),
+        (
+            "spec.analysis.metrics",
+            [
+                {
+                    "name": "own-" + "abcdefghijklmnop"[n] * 59,
+                    "total": {
+                        "metric": "x" * 256,
+                        "labels": {m.ljust(128, "_"): "x" * 256 for m in "abcdefgh"},
+                    },
+                    "good": {"metric": "a:b_bucket", "labels": {"le": "0.25", "error_type": ""}},
+                    "version": {"label": "x" * 128, "form": "Revision"},
+                }
+                for n in range(16)
+            ],
+        ),
+        (
+            "spec.analysis.metrics",
+            [{"name": "toolErrors", "convention": "OpenTelemetry", "version": {"label": "agent_version"}}],
+        ),
         ("spec.agent.code.url", "https://[2001:db8::1]:65535/"),
         ("spec.agent.code", {"service": {"name": "support-agent-v7", "port": 8080}}),
         ("spec.agent.code.url", "http://agent_v7.Shop.svc.cluster.local."),

@@ -5,9 +5,11 @@ from __future__ import annotations
 from controller.api.delivery import MetricName
 from controller.api.reasons import Reason
 from controller.api.status import Evidence, MetricEvidence
+from controller.core.agents import definitions
 from controller.core.assess import BlindError, Reading, blind, read
 from controller.core.counts import Span, UnusableSamplesError
 from controller.core.outcome import Outcome, Report, View
+from controller.core.reports import NotReportedError, Reports, StaleReportsError
 from controller.core.stages import Arm, needs_past
 from controller.core.tally import edges_above
 
@@ -26,11 +28,15 @@ def baseline(view: View) -> Outcome | None:
         return Outcome(view.status, view.progressing)
     try:
         past = _past(view, read(view.snapshot.rollout.metadata.key, view.snapshot.samples, view.catalogue))
-    except (BlindError, UnusableSamplesError) as error:
+        lacking, reported = _reported_past(view)
+    except (BlindError, StaleReportsError, UnusableSamplesError) as error:
         status = blind(view.status, str(error), view.snapshot.analysis, view.now)
         return Outcome(status, Report("True", Reason.ANALYSIS_BLIND, f"the first stage waits: {error}"))
     evidence = (view.status.evidence or Evidence()).model_copy(update={"problem": ""})
     status = view.status.model_copy(update={"evidence": evidence, "analysis": [], "verdict": None})
+    if lacking:
+        return Outcome(status, _waiting(f"the first stage waits: {lacking}"))
+    past += reported
     requests = max((reference.total for metric in past for reference in metric.reference), default=0)
     if requests < MIN_REQUESTS:
         return Outcome(
@@ -54,10 +60,40 @@ def _past(view: View, reading: Reading) -> list[MetricEvidence]:
     histogram = reading.tally.histogram(stable, everything, reading.scrapes)
     found = []
     for metric in view.snapshot.analysis.metrics:
-        edges = edges_above(histogram, QUANTILES) if metric.name is MetricName.LATENCY else []
+        if not metric.is_from_router:
+            continue
+        edges = edges_above(histogram, QUANTILES) if metric.name == MetricName.LATENCY else []
         reference = reading.tally.counts(metric.name, stable, edges, everything, reading.scrapes)
         found.append(MetricEvidence(name=metric.name, edges=edges, reference=reference))
     return found
+
+
+def _reported_past(view: View) -> tuple[str, list[MetricEvidence]]:
+    """The past of what agents report, and what is lacking: only histograms, which give edges, are waited for."""
+    samples, stable, found = view.snapshot.samples, view.status.stable, []
+    assert samples is not None  # noqa: S101  the caller looked
+    assert stable is not None  # noqa: S101  initialise stands before
+    wanted = definitions(view.snapshot.analysis)
+    if wanted and samples.reports_problem:
+        raise StaleReportsError(samples.reports_problem)
+    for definition in wanted:
+        reports = Reports.of(definition, samples.reports, view.snapshot.rollout.metadata.namespace)
+        try:
+            everything = Span(0.0, reports.until(samples.at.timestamp(), [stable]), 0.0)
+            edges = edges_above(reports.histogram(stable, everything), QUANTILES)
+            reference = reports.counts(stable, edges, everything)
+        except NotReportedError as error:
+            if definition.buckets:
+                return f"{definition.name}: {error}", []
+            continue
+        tasks = reference[0].total if reference else 0
+        if definition.buckets and tasks < MIN_REQUESTS:
+            return (
+                f"{definition.name}: stable has reported {tasks} of {MIN_REQUESTS} tasks to compare with",
+                [],
+            )
+        found.append(MetricEvidence(name=definition.name, edges=edges, reference=reference))
+    return "", found
 
 
 def _waiting(message: str) -> Report:

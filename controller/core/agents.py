@@ -1,0 +1,95 @@
+"""Metrics that agents report about themselves: which series count what. docs/metrics.md tells people the same."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from controller.api.delivery import Analysis, Metric, MetricName
+from controller.api.selectors import Convention, Selector, VersionForm, VersionLabel
+from controller.api.status import VersionRef
+from controller.core.catalogue import CounterTerm
+
+EDGE = "le"
+"""The label of a histogram's cumulative buckets."""
+
+TOOL_CALLS = "agent_tool_calls_total"
+TASK_TOKENS = "agent_task_tokens"
+TASK_COST = "agent_task_cost_usd"
+OTEL_TOOL_CALLS = "gen_ai_execute_tool_duration_seconds_count"
+
+
+@dataclass(frozen=True, slots=True)
+class AgentDefinition:
+    """One metric as sums of counters that agents report.
+
+    Attributes:
+        name: Name in ``spec.analysis.metrics``.
+        label: The label that names the version.
+        form: What its value is.
+        total: Sum that counts all events.
+        bad: Sum that counts the bad ones; empty if they are those above an edge of a histogram.
+        buckets: Metric of that histogram's cumulative buckets.
+        starts_at_zero: Whether a series that appears beside others of its process began at 0 there and then.
+    """
+
+    name: str
+    label: str
+    form: VersionForm
+    total: tuple[CounterTerm, ...]
+    bad: tuple[CounterTerm, ...] = ()
+    buckets: str = ""
+    starts_at_zero: bool = True
+
+    @property
+    def terms(self) -> tuple[CounterTerm, ...]:
+        """Every counter that an agent must report, once."""
+        return tuple({(term.metric, term.labels): term for term in (*self.total, *self.bad)}.values())
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The names of all series."""
+        return frozenset({term.metric for term in self.terms} | ({self.buckets} if self.buckets else set()))
+
+    @property
+    def edges(self) -> frozenset[float]:
+        """Edges of buckets that the terms themselves name."""
+        return frozenset(float(value) for term in self.terms for name, value in term.labels if name == EDGE)
+
+    def value(self, version: VersionRef) -> str:
+        """The label's value on a version's series."""
+        return version.artifact_id if self.form is VersionForm.ARTIFACT_ID else version.revision
+
+
+def definitions(analysis: Analysis) -> tuple[AgentDefinition, ...]:
+    """The metrics that agents report."""
+    return tuple(definition_of(metric) for metric in analysis.metrics if not metric.is_from_router)
+
+
+def definition_of(metric: Metric) -> AgentDefinition:
+    """What a metric that agents report is made of."""
+    version = metric.version or VersionLabel()
+    if metric.name == MetricName.TOOL_ERRORS and metric.convention is Convention.OPEN_TELEMETRY:
+        # A call that went well has no error_type. Exporters that collect for others drop what is idle for a while and
+        # bring it back with all its events, so that a series that appears says nothing about when it began.
+        total, good = CounterTerm(OTEL_TOOL_CALLS), CounterTerm(OTEL_TOOL_CALLS, (("error_type", ""),), -1)
+        return AgentDefinition(
+            metric.name, version.label, version.form, (total,), (total, good), starts_at_zero=False
+        )
+    if metric.name == MetricName.TOOL_ERRORS:
+        total, bad = CounterTerm(TOOL_CALLS), CounterTerm(TOOL_CALLS, (("outcome", "error"),))
+        return AgentDefinition(metric.name, version.label, version.form, (total,), (bad,))
+    if metric.name in {MetricName.TOKENS_PER_TASK, MetricName.COST}:
+        histogram = TASK_COST if metric.name == MetricName.COST else TASK_TOKENS
+        count = CounterTerm(f"{histogram}_count")
+        return AgentDefinition(
+            metric.name, version.label, version.form, (count,), buckets=f"{histogram}_bucket"
+        )
+    assert metric.total is not None  # noqa: S101  checked when it was read
+    total = _term(metric.total)
+    parts = (total, _term(metric.good, -1)) if metric.good else (_term(metric.bad),)
+    return AgentDefinition(metric.name, version.label, version.form, (total,), parts)
+
+
+def _term(selector: Selector | None, coefficient: int = 1) -> CounterTerm:
+    assert selector is not None  # noqa: S101  checked when it was read
+    return CounterTerm(selector.metric, tuple(sorted(selector.labels.items())), coefficient)

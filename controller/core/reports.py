@@ -1,0 +1,209 @@
+"""Bad events and totals of both versions, from what agents report.
+
+The router has one series that tells when each of its processes was scraped; of agents nothing like it can be asked for
+at a bearable price. So here the series of a metric tell it together: what one process exposes is scraped at one instant
+and stored as a whole. From that follow the three things that counting needs: how far all living processes were read,
+whether that was long ago, and whether a series was absent before it appeared.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import median
+
+from controller.api.status import Counts, VersionRef
+from controller.core.agents import EDGE, AgentDefinition
+from controller.core.catalogue import CounterTerm
+from controller.core.counts import Process, Scrapes, Series, Span, increment
+
+PROCESS_LABELS = ("job", "instance")
+"""Prometheus gives these to every series that it scrapes."""
+
+NAMESPACE_LABEL = "namespace"
+"""By custom, where a scraped pod is. What pods elsewhere report is not about this rollout."""
+
+GRACE_SECONDS = 1.0
+"""A scrape takes a moment to be stored."""
+
+STALE_GAPS = 2
+"""Samples older than this many scrape intervals are no evidence of the present."""
+
+
+class NotReportedError(Exception):
+    """A series is missing that a metric needs; the message says which, and how the metric goes on."""
+
+
+class StaleReportsError(Exception):
+    """What agents report is there, but not of the present."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reports:
+    """What the agents of both versions report about one metric, in one answer of the metric source.
+
+    Attributes:
+        definition: The metric.
+        series: All series by the value of the label that names the version.
+        elsewhere: Namespaces whose series were left out.
+        previous: For each process and instant at which it was scraped, the scrape before.
+    """
+
+    definition: AgentDefinition
+    series: Mapping[str, tuple[Series, ...]]
+    elsewhere: frozenset[str]
+    previous: Mapping[Process, Mapping[float, float]]
+
+    @classmethod
+    def of(cls, definition: AgentDefinition, series: Iterable[Series], namespace: str) -> Reports:
+        """Those of the series that the metric reads."""
+        found: dict[str, list[Series]] = defaultdict(list)
+        previous: dict[Process, dict[float, float]] = defaultdict(dict)
+        elsewhere = set()
+        is_chosen = any(name == NAMESPACE_LABEL for term in definition.terms for name, _ in term.labels)
+        for one in series:
+            if one.labels.get("__name__") not in definition.names or not one.samples:
+                continue
+            where = one.labels.get(NAMESPACE_LABEL, namespace)
+            if where != namespace and not is_chosen:
+                elsewhere.add(where)
+                continue
+            found[one.labels.get(definition.label, "")].append(one)
+            known = previous[_process(one)]
+            for (before, _), (time, _) in pairwise(one.samples):
+                known[time] = max(before, known.get(time, before))
+        by_version = {value: tuple(each) for value, each in found.items()}
+        return cls(definition, by_version, frozenset(elsewhere), previous)
+
+    def until(self, at: float, versions: Iterable[VersionRef]) -> float:
+        """The newest instant up to which every living process of these versions was read, in unix seconds.
+
+        Args:
+            at: When the metric source was asked.
+            versions: Who serves users; at least one.
+
+        Raises:
+            NotReportedError: If a version lacks a series.
+            StaleReportsError: If a version has none of the present.
+        """
+        return min(self._end(version, at) for version in versions)
+
+    def _end(self, version: VersionRef, at: float) -> float:
+        own = self._reported(version)
+        gaps = [later - before for one in own for (before, _), (later, _) in pairwise(one.samples)]
+        if not gaps:
+            raise NotReportedError(f"{self._name(version)} was scraped only once so far")
+        newest: dict[Process, float] = defaultdict(float)
+        for one in own:
+            process = _process(one)
+            newest[process] = max(newest[process], one.samples[-1][0])
+        oldest = at - STALE_GAPS * median(gaps) - GRACE_SECONDS
+        living = [time for time in newest.values() if time >= oldest]
+        if not living:
+            raise StaleReportsError(
+                f"the newest sample of {self._name(version)} is {at - max(newest.values()):.0f} s old, but it is "
+                f"scraped every {median(gaps):.0f} s"
+            )
+        return min(living)
+
+    def counts(self, version: VersionRef, edges: list[float], span: Span) -> list[Counts]:
+        """One pair of counts for each test of the metric, as of `Tally.counts`.
+
+        Raises:
+            NotReportedError: If an edge of the histogram is missing.
+            UnusableSamplesError: If a newest sample is not a finite number of events.
+        """
+        own = self._reported(version)
+        total = self._sum(self.definition.total, own, span)
+        if not self.definition.buckets:
+            return [_counts(self._sum(self.definition.bad, own, span), total)]
+        buckets = self._histogram(own, span)
+        for edge in edges:
+            if edge not in buckets:
+                missing = self._missing(self.definition.buckets, ((EDGE, f"{edge:g}"),), version)
+                raise NotReportedError(f"{missing}: its histogram must have the edges that stable's has")
+        return [_counts(total - buckets[edge], total) for edge in edges]
+
+    def histogram(self, version: VersionRef, span: Span) -> dict[float, int]:
+        """Events at or below each edge, cumulative; the whole under infinity.
+
+        Raises:
+            NotReportedError: If the version lacks a series.
+            UnusableSamplesError: If a newest sample is not a finite number of events.
+        """
+        return self._histogram(self._reported(version), span)
+
+    def _histogram(self, own: tuple[Series, ...], span: Span) -> dict[float, int]:
+        result: dict[float, int] = defaultdict(int)
+        for one in own:
+            if one.labels.get("__name__") == self.definition.buckets:
+                result[float(one.labels[EDGE])] += self._increment(one, span)
+        return dict(result)
+
+    def _sum(self, terms: Iterable[CounterTerm], own: tuple[Series, ...], span: Span) -> int:
+        return sum(
+            term.coefficient * self._increment(one, span)
+            for term in terms
+            for one in own
+            if one.labels.get("__name__") == term.metric and _has(one, term.labels)
+        )
+
+    def _increment(self, one: Series, span: Span) -> int:
+        """Events within the span.
+
+        A series was absent before it appeared if another of its process was seen at that very instant and before. The
+        same instant is what tells that they come from one scrape.
+        """
+        process, first = _process(one), one.samples[0][0]
+        before = self.previous[process].get(first) if self.definition.starts_at_zero else None
+        return increment(one, span, Scrapes({} if before is None else {process: (before,)}))
+
+    def _reported(self, version: VersionRef) -> tuple[Series, ...]:
+        """The version's series, if each counter is among them.
+
+        Counters whose labels differ may be missing while they were never touched. A counter that is nowhere is a
+        mistake, and so is an edge: whoever reports a histogram reports all its edges.
+        """
+        own = self.series.get(self.definition.value(version), ())
+        for term in self.definition.terms:
+            edge = tuple(each for each in term.labels if each[0] == EDGE)
+            if not any(one.labels.get("__name__") == term.metric and _has(one, edge) for one in own):
+                raise NotReportedError(f"{self._missing(term.metric, edge, version)}{self._hint()}")
+        return own
+
+    def _hint(self) -> str:
+        if not self.elsewhere:
+            return ": does the agent report it, and is it scraped?"
+        return (
+            f": what has another {NAMESPACE_LABEL} ({', '.join(sorted(self.elsewhere)[:3])}) does not count"
+        )
+
+    def _missing(self, metric: str, labels: tuple[tuple[str, str], ...], version: VersionRef) -> str:
+        return f"Prometheus has no {self._name(version, metric, labels)}"
+
+    def _name(self, version: VersionRef, metric: str = "", labels: tuple[tuple[str, str], ...] = ()) -> str:
+        """A version's series as people look for it; without a metric, the one that counts all events."""
+        matchers = ((self.definition.label, self.definition.value(version)), *labels)
+        text = ", ".join(f'{name}="{value}"' for name, value in matchers)
+        return f"{metric or self.definition.total[0].metric}{{{text}}}"
+
+
+def _process(one: Series) -> Process:
+    return frozenset((name, one.labels[name]) for name in PROCESS_LABELS if name in one.labels)
+
+
+def _has(one: Series, labels: Iterable[tuple[str, str]]) -> bool:
+    """Whether a series has the labels; an edge may be written in several ways."""
+    return all(
+        float(one.labels.get(name, "nan")) == float(value)
+        if name == EDGE
+        else one.labels.get(name, "") == value
+        for name, value in labels
+    )
+
+
+def _counts(bad: int, total: int) -> Counts:
+    """Histograms are not read in one instant inside of a process: keep 0 ≤ bad ≤ total."""
+    return Counts(bad=min(max(bad, 0), total), total=total)

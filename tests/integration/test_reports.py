@@ -1,0 +1,77 @@
+"""What agents report, from prometheus_client through a real Prometheus to counts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from controller.adapters.batching import BatchingSource
+from controller.adapters.ports import Question
+from controller.adapters.prometheus import PrometheusSource
+from controller.api.delivery import Metric
+from controller.api.status import Counts, VersionRef
+from controller.core.agents import definition_of
+from controller.core.counts import Series, Span
+from controller.core.reports import Reports
+from devkit.prometheus import Prometheus, ScrapeJob
+from tests.integration.agent_lab import ReportingAgent, wait_for
+
+STABLE = VersionRef(revision="agent-a", artifact_id="sha256:aa")
+CANDIDATE = VersionRef(revision="agent-b", artifact_id="sha256:bb")
+ALWAYS = Span(0.0, datetime.max.replace(tzinfo=UTC).timestamp(), 0.0)
+TOOLS, TOKENS = (definition_of(Metric(name=name)) for name in ("toolErrors", "tokensPerTask"))
+
+
+@pytest.fixture
+def agents(stack: ExitStack) -> list[ReportingAgent]:
+    found = [ReportingAgent(), ReportingAgent()]
+    for agent in found:
+        stack.enter_context(agent.serving())
+    return found
+
+
+async def read(prometheus: Prometheus) -> tuple[Series, ...]:
+    source = PrometheusSource(prometheus.url)
+    batching = BatchingSource(source)
+    try:
+        return await batching.read(
+            Question(
+                processes=frozenset(),
+                names=TOOLS.names | TOKENS.names,
+                label="artifact",
+                values=frozenset({STABLE.artifact_id, CANDIDATE.artifact_id}),
+                only=(),
+                edges=frozenset({150.0, 506.0}),
+                window=timedelta(minutes=2),
+                at=datetime.now(UTC),
+            )
+        )
+    finally:
+        await batching.close()
+        await source.close()
+
+
+async def test_every_event_between_two_scrapes_counts_for_its_version(
+    prometheus_factory: Callable[..., Prometheus], agents: list[ReportingAgent]
+) -> None:
+    one, two = agents
+    for agent in (one, two):
+        agent.work(STABLE.artifact_id, ok=1000, failed=100, tokens=(120,) * 50)
+        agent.work(CANDIDATE.artifact_id, ok=7, tokens=(120,))
+    prometheus = prometheus_factory([ScrapeJob("agents", (one.address, two.address))], scrape_interval=0.5)
+    total = 'sum(agent_tool_calls_total{artifact="%s"})'
+    await asyncio.to_thread(wait_for, prometheus, total % STABLE.artifact_id, 2200)
+    one.work(STABLE.artifact_id, ok=30, failed=2)
+    one.work(CANDIDATE.artifact_id, ok=5, failed=3, tokens=(120, 400, 999))
+    two.work(CANDIDATE.artifact_id, ok=4, tokens=(90,))
+    await asyncio.to_thread(wait_for, prometheus, total % CANDIDATE.artifact_id, 26)
+    series = await read(prometheus)
+    tools, tokens = Reports.of(TOOLS, series, "shop"), Reports.of(TOKENS, series, "shop")
+    assert tools.counts(CANDIDATE, [], ALWAYS) == [Counts(bad=3, total=12)]
+    assert tools.counts(STABLE, [], ALWAYS) == [Counts(bad=2, total=32)]
+    assert tokens.counts(CANDIDATE, [150, 506], ALWAYS) == [Counts(bad=2, total=4), Counts(bad=1, total=4)]
+    assert tools.until(datetime.now(UTC).timestamp(), [CANDIDATE, STABLE]) <= datetime.now(UTC).timestamp()
