@@ -134,6 +134,10 @@ class Evidence(Model):
 
     evaluated_at: Time | None = Field(default=None, description="When the evidence was last read.")
     counted_until: Time | None = Field(default=None, description="The end of the last counted interval.")
+    continuous_since: Time | None = Field(
+        default=None,
+        description="When counting went on with another Prometheus; what began to move before is left out.",
+    )
     problem: str = Field(default="", description="Why the evidence could not be read at the last evaluation.")
     metrics: list[MetricEvidence] = Field(
         default_factory=list, max_length=32, description="The state of each metric's test."

@@ -6,6 +6,7 @@ an interval is counted once or, if that write is lost, not at all.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -13,7 +14,7 @@ from controller.api.delivery import WHOLE_PPM, Analysis
 from controller.api.reasons import Verdict
 from controller.api.status import Counts, Evidence, MetricEvidence, MetricStatus, RolloutStatus
 from controller.core.agents import AgentDefinition, definitions
-from controller.core.counts import Scrapes, Span, UnusableSamplesError
+from controller.core.counts import Scrapes, Series, Span, UnusableSamplesError, joined, stale_before
 from controller.core.mixture import UnknownStateError
 from controller.core.reports import NotReportedError, Reports, StaleReportsError
 from controller.core.snapshot import Samples, Snapshot
@@ -29,12 +30,6 @@ from controller.core.statistics import (
 )
 from controller.core.tally import Catalogue, Tally
 from controller.core.verdict import Finding, judge, worst
-
-STALE_GAPS = 2
-"""Samples older than this many scrape intervals are no evidence of the present."""
-
-SCRAPE_GRACE_SECONDS = 1.0
-"""A scrape takes a moment to be stored."""
 
 _NO_EVIDENCE = (0.0,) * len(ODDS_RATIOS)
 
@@ -131,7 +126,7 @@ def read(key: str, samples: Samples, catalogue: Catalogue) -> Reading:
     """
     if samples.problem:
         raise BlindError(samples.problem)
-    scrapes = Scrapes.of(s for s in samples.series if s.labels.get("__name__") == catalogue.liveness)
+    scrapes = _scrapes(samples.series, catalogue)
     if not scrapes.times:
         raise BlindError(f"Prometheus has no {catalogue.liveness} of any router: is it scraping the routers?")
     gap = scrapes.gap_seconds
@@ -140,14 +135,37 @@ def read(key: str, samples: Samples, catalogue: Catalogue) -> Reading:
             "Prometheus has scraped the routers only once so far; if this stays, scrape them about as often as "
             "spec.analysis.interval"
         )
-    until = scrapes.common_end(samples.at.timestamp() - STALE_GAPS * gap - SCRAPE_GRACE_SECONDS)
+    until = scrapes.common_end(stale_before(samples.at.timestamp(), gap))
     if until is None:
         newest = max(times[-1] for times in scrapes.times.values())
         raise BlindError(
             f"the newest sample in Prometheus is {samples.at.timestamp() - newest:.0f} s old, "
             f"but routers are scraped every {gap:.0f} s"
         )
-    return Reading(Tally(key, samples.series, catalogue), scrapes, until)
+    series = joined(samples.series, catalogue.liveness)
+    return Reading(Tally(key, series, catalogue), _scrapes(series, catalogue), until)
+
+
+def _scrapes(series: Iterable[Series], catalogue: Catalogue) -> Scrapes:
+    return Scrapes.of(one for one in series if one.labels.get("__name__") == catalogue.liveness)
+
+
+def continued(before: Evidence, reading: Reading) -> Evidence:
+    """The evidence, in which it is noted if another Prometheus answers than did before.
+
+    Servers scrape at instants of their own, so that no scrape of this one ended when counting did. A movement across
+    that instant was counted in part, nobody knows which. It is left out: little is lost, and nothing counts twice.
+    """
+    if before.counted_until is None or reading.scrapes.saw(before.counted_until.timestamp()):
+        return before
+    return before.model_copy(update={"continuous_since": before.counted_until})
+
+
+def span_of(before: Evidence, reading: Reading, programmed_at: datetime) -> Span:
+    """What follows on what was counted before."""
+    counted = before.counted_until.timestamp() if before.counted_until else 0.0
+    began = max(programmed_at, before.continuous_since or programmed_at)
+    return Span(counted, max(reading.until, counted), began.timestamp())
 
 
 def is_overridden(samples: Samples, catalogue: Catalogue) -> bool:
@@ -165,8 +183,8 @@ def _count(
 ) -> tuple[Evidence, list[Finding]]:
     assert status.stage is not None  # noqa: S101  the caller looked
     assert status.stage.programmed_at is not None  # noqa: S101  likewise
-    counted = before.counted_until.timestamp() if before.counted_until else 0.0
-    span = Span(counted, max(reading.until, counted), status.stage.programmed_at.timestamp())
+    before = continued(before, reading)
+    span = span_of(before, reading, status.stage.programmed_at)
     known = {metric.name: metric for metric in before.metrics}
     shown = {metric.name: metric for metric in status.analysis}
     findings = []
@@ -178,7 +196,7 @@ def _count(
             edges = known[metric.name].edges if metric.name in known else []
             state = known.get(name) or MetricEvidence(name=name)
             candidate, baseline = reading.counts(metric.name, comparison, edges, span)
-            if span.until > counted:
+            if span.until > span.after:
                 state = known[name] = _updated(state, candidate, baseline, snapshot.analysis.clustering)
             so_far = shown.get(name) or MetricStatus(name=name, verdict=Verdict.INSUFFICIENT)
             findings.append(

@@ -8,6 +8,7 @@ its process was already scraped started at 0, since Envoy creates some of them o
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -15,6 +16,17 @@ from statistics import median
 
 Process = frozenset[tuple[str, str]]
 """All labels of a process' liveness series but the name; every series of the process has them too."""
+
+STALE_GAPS = 2
+"""Samples older than this many scrape intervals are no evidence of the present."""
+
+SCRAPE_GRACE_SECONDS = 1.0
+"""A scrape takes a moment to be stored."""
+
+SCRAPERS_LABELS = frozenset(
+    {"job", "scrape_job", "service", "endpoint", "container", "prometheus", "prometheus_replica", "replica"}
+)
+"""Labels that say who scrapes an ``instance``, or why, as jobs, monitors and replicas of Prometheus do; not what it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +77,71 @@ class Scrapes:
         living = [time for time in newest if time >= not_older_than]
         return min(living) if living else None
 
-    def before(self, series: Series, time: float) -> float | None:
-        """The last scrape of the series' process before ``time``; None if it was not scraped before.
+    def saw(self, time: float) -> bool:
+        """Whether some process was scraped in this millisecond."""
+        return any(abs(each - time) < 0.001 for times in self.times.values() for each in times)
+
+    def process(self, series: Series) -> Process:
+        """Whose series it is; nobody's if it is of no known process.
 
         Of several that would fit, as after a relabelling that added a label, the one with the most labels is meant.
         """
         identity = series.identity
-        process = max((each for each in self.times if each <= identity), key=len, default=frozenset())
-        return max((t for t in self.times.get(process, ()) if t < time), default=None)
+        return max((each for each in self.times if each <= identity), key=len, default=frozenset())
+
+    def before(self, series: Series, time: float) -> float | None:
+        """The last scrape of the series' process before ``time``; None if it was not scraped before."""
+        return max((t for t in self.times.get(self.process(series), ()) if t < time), default=None)
+
+
+def stale_before(at: float, gap_seconds: float) -> float:
+    """Scrapes before this instant say nothing about ``at``, if there is to be one every ``gap_seconds``."""
+    return at - STALE_GAPS * gap_seconds - SCRAPE_GRACE_SECONDS
+
+
+def joined(series: Iterable[Series], liveness: str) -> tuple[Series, ...]:
+    """The series, in which each process has every counter once.
+
+    Two jobs, or two Prometheus servers behind one that does not deduplicate, scrape the same process: its series are
+    there twice, at different instants, and would count twice. All samples are true, so they become one series.
+    """
+    everything = tuple(series)
+    scrapes = Scrapes.of(one for one in everything if one.labels.get("__name__") == liveness)
+    meant = {process: _without_scraper(process) for process in scrapes.times}
+    if len(set(meant.values())) == len(meant):
+        return everything
+    parts: dict[tuple[str, Process], list[Series]] = defaultdict(list)
+    for one in everything:
+        process = scrapes.process(one)
+        identity = meant.get(process, process) | (one.identity - process)
+        parts[one.labels.get("__name__", ""), identity].append(one)
+    return tuple(
+        same[0]
+        if len(same) == 1
+        else Series({"__name__": name, **dict(sorted(identity))}, _in_order(same))
+        for (name, identity), same in parts.items()
+    )
+
+
+def _without_scraper(process: Process) -> Process:
+    """What is left is the same for whoever scrapes the instance; nothing goes where it is not known which one it is."""
+    if all(name != "instance" for name, _ in process):
+        return process
+    return frozenset(pair for pair in process if pair[0] not in SCRAPERS_LABELS)
+
+
+def _in_order(same: Iterable[Series]) -> tuple[tuple[float, float], ...]:
+    """All samples of one counter. A scrape is stamped with its beginning: after a slow one the next may have seen less.
+
+    So less is believed to be a reset only if the sample that follows agrees.
+    """
+    samples = sorted({sample for one in same for sample in one.samples})
+    kept: list[tuple[float, float]] = []
+    for number, (time, value) in enumerate(samples):
+        following = samples[number + 1][1] if number + 1 < len(samples) else math.inf
+        if not (kept and value < kept[-1][1] <= following):
+            kept.append((time, value))
+    return tuple(kept)
 
 
 @dataclass(frozen=True, slots=True)

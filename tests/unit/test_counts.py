@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from controller.core.counts import Scrapes, Series, Span, UnusableSamplesError, increment
+from controller.core.counts import Scrapes, Series, Span, UnusableSamplesError, increment, joined
 
 ALWAYS = Span(after=0, until=1000, not_before=0)
 
@@ -92,3 +92,55 @@ def test_a_process_that_got_another_label_is_another_process() -> None:
     old, new = series((10, 1), (20, 1), name="live"), series((30, 1), (40, 1), name="live")
     seen = Scrapes.of([old, Series({**new.labels, **zone}, new.samples)])
     assert increment(before, ALWAYS, seen) + increment(relabelled, ALWAYS, seen) == 1
+
+
+def scraped_by(job: str, *samples: tuple[float, float], name: str = "total", **labels: str) -> Series:
+    return Series({"__name__": name, "job": job, "instance": "router-0", **labels}, samples)
+
+
+def increments(*answer: Series) -> int:
+    once = joined(answer, "live")
+    seen = Scrapes.of(one for one in once if one.labels["__name__"] == "live")
+    return sum(increment(one, ALWAYS, seen) for one in once if one.labels["__name__"] != "live")
+
+
+def test_a_process_that_two_jobs_scrape_counts_once() -> None:
+    live = [scraped_by("a", (10, 1), (20, 1), name="live"), scraped_by("b", (14, 1), (24, 1), name="live")]
+    both = [scraped_by("a", (10, 5), (20, 9)), scraped_by("b", (14, 6), (24, 12))]
+    assert increments(*live, *both) == 7
+
+
+def test_a_counter_that_only_one_of_two_scrapers_has_seen_began_at_0() -> None:
+    live = [scraped_by("a", (10, 1), (20, 1), name="live"), scraped_by("b", (14, 1), (24, 1), name="live")]
+    assert increments(*live, scraped_by("b", (24, 3))) == 3
+
+
+def test_labels_of_the_counter_itself_are_no_scrapers_labels() -> None:
+    live = [scraped_by("a", (10, 1), (20, 1), name="live"), scraped_by("b", (14, 1), (24, 1), name="live")]
+    own = [scraped_by("a", (10, 5), (20, 6), endpoint=path) for path in ("/one", "/two")]
+    assert increments(*live, *own) == 2
+
+
+def test_a_slow_scrape_beside_a_quick_one_is_no_reset() -> None:
+    """The one at 20 took so long that it saw what the next, of the other scraper, did not see yet."""
+    live = [scraped_by("a", (10, 1), (20, 1), name="live"), scraped_by("b", (12, 1), (21, 1), name="live")]
+    slow, quick = scraped_by("a", (10, 100), (20, 108), (30, 120)), scraped_by("b", (12, 102), (21, 105))
+    assert increments(*live, slow, quick) == 20
+    assert increments(*live, slow, scraped_by("b", (12, 102), (21, 3), (22, 5))) == 120 - 5 + 5 + 8
+
+
+def test_processes_that_share_nothing_but_the_job_stay_apart() -> None:
+    live = [series((10, 1), (20, 1), name="live", instance=name) for name in ("router-0", "router-1")]
+    both = [series((10, 5), (20, 9), instance=name) for name in ("router-0", "router-1")]
+    assert increments(*live, *both) == 8
+    assert joined([*live, *both], "live") == (*live, *both)
+
+
+def test_without_an_instance_nobody_knows_which_process_is_scraped_twice() -> None:
+    apart = [Series({"__name__": "live", "job": job}, ((10, 1), (20, 1))) for job in ("a", "b")]
+    assert joined(apart, "live") == tuple(apart)
+
+
+def test_a_scrape_is_known_by_its_millisecond() -> None:
+    assert scrapes(10.0004, 20).saw(10)
+    assert not scrapes(10.002, 20).saw(10)
