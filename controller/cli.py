@@ -9,9 +9,10 @@ from typing import Annotated
 
 import typer
 
+from controller.adapters.prometheus_http import HttpConfig
 from controller.cli_router import router
 from controller.cli_simulate import simulate
-from controller.cli_values import fail, read_address, read_url
+from controller.cli_values import fail, read_address, read_prometheus_http, read_urls
 from controller.core.references import SecretKey
 from controller.errors import ExitCode
 from controller.logs import configure_logs
@@ -71,13 +72,24 @@ def version() -> None:
 @app.command()
 def operator(  # noqa: PLR0913, PLR0917  each is a flag of its own
     prometheus_url: Annotated[
-        str,
+        list[str],
         typer.Option(
             envvar="AGENTROLLOUT_PROMETHEUS_URL",
-            callback=read_url,
-            help="Prometheus that scrapes the routers.",
+            callback=read_urls,
+            help="Prometheus that scrapes the routers; repeat it for others that scrape the same (in the environment: "
+            "separated by spaces). One of them is asked until it fails.",
         ),
     ],
+    prometheus_http_config_file: Annotated[
+        HttpConfig | None,
+        typer.Option(
+            envvar="AGENTROLLOUT_PROMETHEUS_HTTP_CONFIG_FILE",
+            parser=read_prometheus_http,
+            metavar="FILE",
+            help="How to speak to Prometheus: what promtool takes as --http.config.file (authorization, basic_auth, "
+            "tls_config, http_headers; secrets by file). Left out: plainly.",
+        ),
+    ] = None,
     kubeconfig: Annotated[
         str | None,
         typer.Option(
@@ -194,7 +206,8 @@ def operator(  # noqa: PLR0913, PLR0917  each is a flag of its own
     settings = OperatorSettings(
         kubeconfig=kubeconfig,
         context=context,
-        prometheus_url=prometheus_url,
+        prometheus_urls=tuple(prometheus_url),
+        prometheus_http=prometheus_http_config_file or HttpConfig(),
         xds_address=xds_address,
         http_address=http_address,
         router_address=router_address,

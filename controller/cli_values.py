@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NoReturn
 
 import typer
 
+from controller.adapters.prometheus_http import HttpConfig, read_http_config
 from controller.errors import ExitCode
 from controller.settings import Address
 
@@ -25,6 +27,21 @@ def read_url(text: str) -> str:
     if not text.startswith(("http://", "https://")):
         raise typer.BadParameter(f"{text!r} is not a URL: write http://host:port")
     return text
+
+
+def read_urls(texts: list[str]) -> list[str]:
+    """URLs of HTTP or HTTPS."""
+    return [read_url(text) for text in texts]
+
+
+def read_prometheus_http(text: str | HttpConfig) -> HttpConfig:
+    """The file of ``--prometheus-http-config-file``."""
+    if isinstance(text, HttpConfig):  # typer sends defaults through the parser too
+        return text
+    try:
+        return read_http_config(Path(text))
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 def fail(message: str, code: ExitCode) -> NoReturn:

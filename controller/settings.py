@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from controller.adapters.prometheus_http import HttpConfig
 from controller.core.references import SecretKey
 from controller.reconcilers.grants import Grants
 
@@ -72,7 +73,8 @@ class OperatorSettings:
     Attributes:
         kubeconfig: Path of a kubeconfig; None looks where kubectl does, then in the pod.
         context: Context within it; None takes its current one.
-        prometheus_url: Base URL of the Prometheus that scrapes the routers.
+        prometheus_urls: Base URL of the Prometheus that scrapes the routers; of several the first that answers is asked.
+        prometheus_http: How to speak to them.
         xds_address: Where routers fetch their configuration.
         http_address: Health, metrics and artifacts.
         router_address: Where the routers accept user traffic.
@@ -87,7 +89,8 @@ class OperatorSettings:
 
     kubeconfig: str | None
     context: str | None
-    prometheus_url: str
+    prometheus_urls: tuple[str, ...]
+    prometheus_http: HttpConfig
     xds_address: Address
     http_address: Address
     router_address: Address

@@ -14,6 +14,7 @@ from controller.adapters.batching import BatchingSource
 from controller.adapters.envoy.catalogue import CATALOGUE
 from controller.adapters.envoy.options import RouterOptions
 from controller.adapters.envoy.router import EnvoyRouter
+from controller.adapters.failover import FailoverSource
 from controller.adapters.ports import MetricSource
 from controller.adapters.prometheus import PrometheusSource
 from controller.api.quantities import format_percent
@@ -72,8 +73,8 @@ async def run_operator(settings: OperatorSettings) -> None:
         )
         for _ in range(2)
     ]
-    prometheus = PrometheusSource(settings.prometheus_url)
-    source = BatchingSource(prometheus)
+    servers = [PrometheusSource(url, http=settings.prometheus_http) for url in settings.prometheus_urls]
+    source = BatchingSource(FailoverSource(servers))
     try:
         manager = build_manager(settings, transport, leases, source, registry, runtime_metrics)
         loop = asyncio.get_running_loop()
@@ -82,7 +83,8 @@ async def run_operator(settings: OperatorSettings) -> None:
         await manager.run()
     finally:
         await source.close()
-        await prometheus.close()
+        for server in servers:
+            await server.close()
         await transport.close()
         await leases.close()
 

@@ -1,6 +1,7 @@
 """A Prometheus of one's own, with targets that may change while it runs."""
 
 import json
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,23 +41,31 @@ class Prometheus(Service):
         jobs: Sequence[ScrapeJob] = (),
         *,
         scrape_interval: float = 1.0,
+        replica: str = "",
+        web: Mapping[str, Any] | None = None,
         directory: Path | None = None,
         toolchain: Toolchain | None = None,
     ) -> None:
-        """Scrape `jobs` every `scrape_interval` seconds (whole milliseconds)."""
+        """Scrape `jobs` every `scrape_interval` seconds (whole milliseconds).
+
+        Those on one host scrape a target at the same instants unless they differ in `replica`, an external label.
+        `web` is the content of `--web.config.file`: TLS and basic authentication of its own address.
+        """
         super().__init__("prometheus", directory)
         self._program = (toolchain or Toolchain()).find("prometheus")
         self._port = 0
         self._process: Process | None = None
+        self._web = web
         self._jobs = {job.name: job for job in jobs}
         for job in jobs:
             self.set_targets(job.name, job.targets, job.labels)
-        self._write_configuration(scrape_interval)
+        self._write_configuration(scrape_interval, replica)
 
     @property
     def url(self) -> str:
         """Its address, without a slash at the end."""
-        return f"http://{LOOPBACK}:{self._port}"
+        scheme = "https" if self._web and "tls_server_config" in self._web else "http"
+        return f"{scheme}://{LOOPBACK}:{self._port}"
 
     @property
     def process(self) -> Process:
@@ -113,24 +122,37 @@ class Prometheus(Service):
             "--web.enable-lifecycle",
             "--log.level=warn",
         ]
+        if self._web:
+            web = self.directory / "web.yml"
+            web.write_text(json.dumps(self._web))
+            command.append(f"--web.config.file={web}")
         self._process = Process("prometheus", command, self.directory)
 
     def _launch(self) -> None:
         self.process.start()
-        self.process.wait_ready(
-            lambda: answers(f"{self.url}/-/ready"), timeout=_START_TIMEOUT, port=self._port
-        )
+        self.process.wait_ready(self._is_ready, timeout=_START_TIMEOUT, port=self._port)
+
+    def _is_ready(self) -> bool:
+        """Whether it answers; where it asks who is there, whether it listens."""
+        if self._web is None:
+            return answers(f"{self.url}/-/ready")
+        try:
+            socket.create_connection((LOOPBACK, self._port), timeout=1).close()
+        except OSError:
+            return False
+        return True
 
     def _targets_file(self, job: str) -> Path:
         return self.directory / f"targets-{job}.json"
 
-    def _write_configuration(self, scrape_interval: float) -> None:
+    def _write_configuration(self, scrape_interval: float, replica: str) -> None:
         interval = f"{round(scrape_interval * 1000)}ms"
         configuration = {
             "global": {
                 "scrape_interval": interval,
                 "scrape_timeout": interval,
                 "evaluation_interval": interval,
+                "external_labels": {"replica": replica} if replica else {},
             },
             "scrape_configs": [
                 {

@@ -6,19 +6,27 @@ import asyncio
 import json
 import math
 import re
+import ssl
+import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
 import requests
 from prometheus_api_client import PrometheusConnect
 from prometheus_api_client.exceptions import PrometheusApiClientException
+from requests.auth import AuthBase
 from urllib3.util.retry import Retry
 
 from controller.adapters.ports import MetricSourceError, Question
-from controller.core.counts import Series
+from controller.adapters.prometheus_http import CredentialsError, HttpConfig
+from controller.core.counts import Scrapes, Series
+
+MAX_SKEW_SECONDS = 2.0
+"""How far the clock of a Prometheus may be from ours, besides the second that its ``Date`` leaves open."""
 
 _EDGE = "le"
 
@@ -30,44 +38,74 @@ class PrometheusSource:
     costs its caller the deadline and nobody else anything. It never retries: the next evaluation is the retry.
     """
 
-    def __init__(self, url: str, *, deadline_seconds: float = 5.0, concurrency: int = 8) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        http: HttpConfig | None = None,
+        deadline_seconds: float = 5.0,
+        concurrency: int = 8,
+    ) -> None:
         """Nothing is sent yet.
 
         Args:
             url: Base URL of the server.
+            http: Credentials, TLS and further headers.
             deadline_seconds: A later answer counts as none.
             concurrency: How many questions may be under way at once.
         """
         self.url = url.rstrip("/")
         # What is said about the server ends in status and logs, where credentials have no place.
         parts = urlsplit(self.url)
-        self._name = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+        self.name = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+        http = http or HttpConfig()
         self._deadline = deadline_seconds
         self._client = PrometheusConnect(
             url=self.url,
             method="POST",
             retry=Retry(total=0),
-            session=_FormSession(),
+            session=_Session(http),
+            auth=_Authorization(http) if http.authorization or http.basic_auth else None,
             headers={"Accept-Encoding": "identity"},  # compressing costs both sides more than these few MB
         )
         self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="prometheus")
 
     async def read(self, question: Question) -> tuple[Series, ...]:
         """See ``MetricSource.read``."""
-        late = f"Prometheus at {self._name} did not answer within {self._deadline:g} s"
         try:
             async with asyncio.timeout(self._deadline):
                 return await asyncio.get_running_loop().run_in_executor(self._threads, self._ask, question)
-        except (TimeoutError, requests.Timeout) as error:
-            raise MetricSourceError(late) from error
-        except requests.ConnectionError as error:
-            raise MetricSourceError(f"Prometheus at {self._name} cannot be reached") from error
-        except PrometheusApiClientException as error:
-            raise MetricSourceError(f"Prometheus at {self._name} answered {_first_line(error)}") from error
-        except (requests.RequestException, LookupError, TypeError, ValueError) as error:
-            raise MetricSourceError(
-                f"Prometheus at {self._name} gave no usable answer: {_first_line(error)}"
-            ) from error
+        except (
+            TimeoutError,
+            OSError,
+            PrometheusApiClientException,
+            LookupError,
+            TypeError,
+            ValueError,
+        ) as error:
+            raise MetricSourceError(f"Prometheus at {self.name} {self._what_it_did(error)}") from error
+
+    def _what_it_did(self, error: Exception) -> str:
+        match error:
+            case TimeoutError() | requests.Timeout():
+                did = f"did not answer within {self._deadline:g} s"
+            case _UnusableAnswerError():
+                did = str(error)
+            case requests.exceptions.SSLError():
+                did = f"cannot be reached by TLS: {_first_line(_tls_problem(error))}"
+            case requests.ConnectionError():
+                did = "cannot be reached"
+            case PrometheusApiClientException():
+                did = f"answered {_first_line(error)}"
+            case requests.exceptions.InvalidURL():  # it repeats the URL, credentials included
+                did = "has no valid URL"
+            case CredentialsError():
+                did = f"was not asked: {error}"
+            case OSError() if not isinstance(error, requests.RequestException):
+                did = f"was not asked: {_first_line(error)}"
+            case _:
+                did = f"gave no usable answer: {_first_line(error)}"
+        return did
 
     async def close(self) -> None:
         """Let running queries go; they end by their own timeout."""
@@ -82,7 +120,13 @@ class PrometheusSource:
         )
         wanted = {question.label: question.values, **_kept(question)}
         counters = self._query(_selector(question.names, wanted, question.window), question.at)
-        return tuple(_series(one) for one in (*processes, *counters))
+        answer = [_series(one) for one in processes], [_series(one) for one in counters]
+        if _of_two_servers(*answer):
+            raise _UnusableAnswerError(
+                "is two servers that scrape at instants of their own: give each a --prometheus-url of its own, or keep "
+                "to one of them (sessionAffinity: ClientIP)"
+            )
+        return (*answer[0], *answer[1])
 
     def _query(self, query: str, at: datetime) -> list[dict[str, Any]]:
         params = {"time": f"{at.timestamp():.3f}"}
@@ -90,12 +134,80 @@ class PrometheusSource:
         return answer
 
 
-class _FormSession(requests.Session):
-    """Sends the query in the body: hundreds of versions make a URL longer than proxies let through."""
+class _UnusableAnswerError(ValueError):
+    """An answer that looks whole and is not; the message says what the server did."""
+
+
+class _Authorization(AuthBase):
+    """Takes precedence over whatever requests finds in the environment, such as a .netrc."""
+
+    def __init__(self, http: HttpConfig) -> None:
+        self._http = http
+
+    def __call__(self, prepared: requests.PreparedRequest) -> requests.PreparedRequest:
+        prepared.headers["Authorization"] = self._http.authorize()
+        return prepared
+
+
+class _Session(requests.Session):
+    """What the client does not do: headers from files, the query in the body, and a look at more than the result."""
+
+    def __init__(self, http: HttpConfig) -> None:
+        super().__init__()
+        self._http = http
+        tls = http.tls_config
+        self.verify = str(tls.ca_file) if tls.ca_file else True
+        self.cert = (str(tls.cert_file), str(tls.key_file)) if tls.cert_file else None
 
     def request(self, method: Any, url: Any, params: Any = None, **rest: Any) -> requests.Response:  # type: ignore[override]
-        """See ``requests.Session.request``."""
-        return super().request(method, url, data=params, **rest)
+        """See ``requests.Session.request``.
+
+        The query goes in the body, since hundreds of versions make a URL longer than proxies let through. A redirect
+        is not followed: it would lose the body, and take the headers to another server.
+        """
+        rest["headers"] = {**rest["headers"], **self._http.headers()}
+        sent = time.time()
+        answer = super().request(method, url, data=params, allow_redirects=False, **rest)
+        if answer.ok:
+            _refuse_other_times(answer, sent, time.time())
+            _refuse_a_part(answer)
+        return answer
+
+
+def _refuse_other_times(answer: requests.Response, sent: float, received: float) -> None:
+    """Samples carry the server's time, splits ours; only ``Date`` tells that the server's is ahead."""
+    if (said := answer.headers.get("Date")) is None:
+        return
+    date = parsedate_to_datetime(said).timestamp()
+    for seconds, words in ((date - received, "ahead of"), (sent - date - 1, "behind")):
+        if seconds > MAX_SKEW_SECONDS:
+            raise _UnusableAnswerError(
+                f"has a clock that is {seconds:.0f} s {words} the operator's: let both be set by the same time service"
+            )
+
+
+def _refuse_a_part(answer: requests.Response) -> None:
+    """Thanos and others answer with what they could reach, and a warning; VictoriaMetrics with a flag."""
+    # Decoding twice would cost more than all the rest.
+    if b'"warnings"' not in answer.content and b'"isPartial":true' not in answer.content:
+        return
+    body = answer.json()
+    if warnings := body.get("warnings"):
+        raise _UnusableAnswerError(f"gave no complete answer: {'; '.join(map(str, warnings))[:300]}")
+    if body.get("isPartial"):
+        raise _UnusableAnswerError("gave no complete answer: isPartial")
+
+
+def _of_two_servers(processes: Iterable[Series], counters: Iterable[Series]) -> bool:
+    """Whether counters were scraped, but none of them in a scrape that their processes' liveness shows."""
+    scrapes, apart = Scrapes.of(processes), False
+    for one in counters:
+        times = scrapes.times.get(scrapes.process(one), ())
+        within = [time for time, _ in one.samples if times and times[0] <= time <= times[-1]]
+        if not set(within).isdisjoint(times):
+            return False
+        apart = apart or bool(within)
+    return apart
 
 
 def _kept(question: Question) -> dict[str, Iterable[str]]:
@@ -125,10 +237,18 @@ def _alternatives(values: Iterable[str]) -> str:
 
 
 def _series(raw: dict[str, Any]) -> Series:
-    """One series; what has no plain values (a native histogram) is no number of events, and its reader will say so."""
-    values = raw.get("values") or [(0.0, math.nan)]
-    return Series(raw["metric"], tuple((float(time), float(value)) for time, value in values))
+    """One series; native histograms are no numbers of events, and its reader will say so."""
+    floats = [(float(time), float(value)) for time, value in raw.get("values", ())]
+    others = [(float(time), math.nan) for time, _ in raw.get("histograms", ())]
+    return Series(raw["metric"], tuple(sorted(floats + others) if others else floats))
 
 
-def _first_line(error: Exception) -> str:
+def _tls_problem(error: BaseException) -> BaseException:
+    """What was wrong, below what the libraries made of it."""
+    while error.__context__ is not None and not isinstance(error, ssl.SSLError):
+        error = error.__context__
+    return error
+
+
+def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -211,7 +211,9 @@ def _count(
                 )
             )
     for definition in definitions(snapshot.analysis):
-        state, finding = _count_reports(snapshot, status, definition, known.get(definition.name))
+        state, finding = _count_reports(
+            snapshot, status, definition, known.get(definition.name), span.not_before
+        )
         known[definition.name] = state
         findings.append(finding)
     end = datetime.fromtimestamp(span.until, UTC)
@@ -225,7 +227,11 @@ def _watched(snapshot: Snapshot) -> int:
 
 
 def _count_reports(
-    snapshot: Snapshot, status: RolloutStatus, definition: AgentDefinition, known: MetricEvidence | None
+    snapshot: Snapshot,
+    status: RolloutStatus,
+    definition: AgentDefinition,
+    known: MetricEvidence | None,
+    not_before: float,
 ) -> tuple[MetricEvidence, Finding]:
     """One metric that agents report, which has a rhythm of its own and may be missing while others are there."""
     assert status.stage is not None  # noqa: S101  the caller looked
@@ -234,7 +240,9 @@ def _count_reports(
     so_far = next((m for m in status.analysis if m.name == definition.name), None)
     candidate, baseline = (so_far.candidate, so_far.baseline) if so_far else (Counts(), Counts())
     try:
-        state, found, beside = _with_reports(snapshot, status, definition, state, compared=compared)
+        state, found, beside = _with_reports(
+            snapshot, status, definition, state, not_before, compared=compared
+        )
         candidate, baseline = _sum(candidate, found), _sum(baseline, beside)
     except NotReportedError as error:
         problem, verdict = str(error), Verdict.INSUFFICIENT
@@ -259,6 +267,7 @@ def _with_reports(
     status: RolloutStatus,
     definition: AgentDefinition,
     state: MetricEvidence,
+    not_before: float,
     *,
     compared: bool,
 ) -> tuple[MetricEvidence, Counts, Counts]:
@@ -273,8 +282,6 @@ def _with_reports(
     assert samples is not None  # noqa: S101  the caller looked
     assert status.stable is not None  # noqa: S101  likewise
     assert status.candidate is not None  # noqa: S101  likewise
-    assert status.stage is not None  # noqa: S101  likewise
-    assert status.stage.programmed_at is not None  # noqa: S101  likewise
     if samples.reports_problem:
         raise StaleReportsError(samples.reports_problem)
     reports = Reports.of(definition, samples.reports, snapshot.rollout.metadata.namespace)
@@ -283,7 +290,7 @@ def _with_reports(
     counted = state.counted_until.timestamp() if state.counted_until else 0.0
     if until <= counted:
         return state, Counts(), Counts()
-    span = Span(counted, until, status.stage.programmed_at.timestamp())
+    span = Span(counted, until, not_before if reports.saw(counted) else max(not_before, counted))
     candidate = reports.counts(status.candidate, state.edges, span)
     baseline = reports.counts(status.stable, state.edges, span) if compared else None
     after = _updated(state, candidate, baseline, snapshot.analysis.clustering)

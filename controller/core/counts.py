@@ -116,9 +116,7 @@ def joined(series: Iterable[Series], liveness: str) -> tuple[Series, ...]:
         identity = meant.get(process, process) | (one.identity - process)
         parts[one.labels.get("__name__", ""), identity].append(one)
     return tuple(
-        same[0]
-        if len(same) == 1
-        else Series({"__name__": name, **dict(sorted(identity))}, _in_order(same))
+        same[0] if len(same) == 1 else Series({"__name__": name, **dict(sorted(identity))}, _in_order(same))
         for (name, identity), same in parts.items()
     )
 

@@ -90,6 +90,15 @@ class Reports:
         """
         return min(self._end(version, at) for version in versions)
 
+    def saw(self, time: float) -> bool:
+        """Whether something was scraped in this millisecond; if not, another Prometheus may have told of it."""
+        return any(
+            abs(each - time) < 0.001
+            for known in self.series.values()
+            for one in known
+            for each, _ in one.samples
+        )
+
     def _end(self, version: VersionRef, at: float) -> float:
         own = self._reported(version)
         gaps = [later - before for one in own for (before, _), (later, _) in pairwise(one.samples)]

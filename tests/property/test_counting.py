@@ -100,7 +100,9 @@ STEP = st.tuples(
 
 @settings(max_examples=150, deadline=None)
 @given(steps=st.lists(STEP, min_size=30, max_size=60))
-def test_the_sum_of_all_intervals_is_what_was_seen_of_the_events(steps: list[tuple[str, int, int, str]]) -> None:
+def test_the_sum_of_all_intervals_is_what_was_seen_of_the_events(
+    steps: list[tuple[str, int, int, str]],
+) -> None:
     """Resets, processes that come and go, missed scrapes, windows that overlap wholly."""
     world = World([Router(f"router-{number}") for number in range(3)])
     for action, number, amount, _ in steps:
@@ -124,7 +126,10 @@ def test_a_process_that_two_scrape_counts_once(steps: list[tuple[str, int, int, 
 
 
 @settings(max_examples=200, deadline=None)
-@given(steps=st.lists(STEP, min_size=30, max_size=60), lookbacks=st.lists(st.integers(3, 60), min_size=1, max_size=5))
+@given(
+    steps=st.lists(STEP, min_size=30, max_size=60),
+    lookbacks=st.lists(st.integers(3, 60), min_size=1, max_size=5),
+)
 def test_whichever_server_answers_nothing_counts_twice(
     steps: list[tuple[str, int, int, str]], lookbacks: list[int]
 ) -> None:

@@ -50,6 +50,11 @@ def test_help_has_an_example() -> None:
             ["--prometheus-url", "http://p", "--secret-hmac-key-file", "/dev/null"],
             "/dev/null has 0 bytes, and at least 32 are needed: write some with `openssl rand",
         ),
+        (["--prometheus-url", "http://p", "--prometheus-url", "p:9090"], "'p:9090' is not a URL"),
+        (
+            ["--prometheus-url", "http://p", "--prometheus-http-config-file", "/nowhere/http.yaml"],
+            "/nowhere/http.yaml: No such file",
+        ),
         (["--prometheus-url", "http://p", "--log-format", "xml"], "'xml' is not one of"),
         (["--prometheus-url", "http://p", "--log-level", "loud"], "'loud' is not one of"),
     ],
