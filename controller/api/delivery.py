@@ -198,6 +198,28 @@ class Metric(Model):
         return self.name in {MetricName.LATENCY, MetricName.TOKENS_PER_TASK, MetricName.COST}
 
 
+# A rule, not a minimum: the API server compares whole numbers with the whole part of a minimum.
+MaxRatio = Annotated[
+    float,
+    Field(ge=1.1, le=100),
+    WithJsonSchema(
+        {
+            "type": "number",
+            "x-kubernetes-validations": [rule("self >= 1.1 && self <= 100.0", "must be from 1.1 to 100")],
+        }
+    ),
+]
+
+
+class AdvanceOn(StrEnum):
+    """What a metric needs to pass, beside enough requests and no harm found."""
+
+    TIME = "Time"
+    """Nothing more: what minDuration and minRequests did not show is no reason to wait."""
+    EVIDENCE = "Evidence"
+    """Evidence that the candidate is less than maxRatio times as bad as stable."""
+
+
 class Analysis(Model):
     """How evidence is gathered and judged."""
 
@@ -209,6 +231,18 @@ class Analysis(Model):
     clustering: Annotated[float, Field(ge=1, le=1000)] = Field(
         default=10.0,
         description="How strongly failures come in bunches within conversations; 1 for independent requests.",
+    )
+    advance_on: AdvanceOn = Field(
+        default=AdvanceOn.TIME,
+        description="What ends a stage when minDuration is over and minRequests are counted. Time: that no harm was found. "
+        "Evidence: that the candidate was also shown to be less than maxRatio times as bad as stable. For a ratio of 2 that "
+        "takes about as many of the candidate's requests as 13 failures need at stable's rate, times clustering. At 100% "
+        "there is nobody to compare with, and what was shown before counts.",
+    )
+    max_ratio: MaxRatio = Field(
+        default=2.0,
+        description="With advanceOn: Evidence, the ratio of the odds of a bad event, candidate to stable, that must be "
+        "ruled out.",
     )
     metrics: Annotated[list[Metric], Field(min_length=1, max_length=16)] = Field(
         default=[Metric(name=MetricName.ERRORS), Metric(name=MetricName.LATENCY)],

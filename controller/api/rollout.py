@@ -116,6 +116,19 @@ class Traffic(Model):
 class RolloutSpec(Model):
     """What is wanted. A change of ``agent``, and only that, is a new version."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                rule(
+                    "!has(self.analysis) || !has(self.analysis.advanceOn) || self.analysis.advanceOn != 'Evidence' || "
+                    "!has(self.stages) || self.stages.size() != 1",
+                    "Evidence needs a stage in which stable serves beside the candidate: put one before 100%, or take Time",
+                    fieldPath=".analysis.advanceOn",
+                )
+            ]
+        }
+    )
+
     agent: Agent = Field(
         description="The agent as it is wanted. A change in here, and only here, is a new version."
     )

@@ -99,6 +99,17 @@ class MetricStatus(Model):
         default=0.0,
         description="The e-value that alone is enough to fail; less can suffice together with the other metrics.",
     )
+    min_detectable_ratio: float | None = Field(
+        default=None,
+        description="The smallest odds ratio, candidate to stable, that this much traffic could have shown: a version that "
+        "much worse from the start would have been taken back by now in about one of two cases. Left out if it is above "
+        "1000. At 100% a multiple of what is tolerated there.",
+    )
+    safety: float | None = Field(
+        default=None,
+        description="With advanceOn: Evidence, the e-value of the test that the candidate is less than maxRatio times as "
+        "bad; 20 shows it.",
+    )
     message: str = Field(default="", description="The numbers behind the verdict, in a sentence.")
 
 
@@ -108,6 +119,10 @@ class MetricEvidence(Model):
     name: str = Field(description="Name of the metric.")
     tests: Annotated[list[Annotated[str, Field(max_length=512)]], Field(max_length=4)] = Field(
         default_factory=list, description="State of each averaged test; opaque, versioned."
+    )
+    safety: Annotated[list[Annotated[str, Field(max_length=512)]], Field(max_length=4)] = Field(
+        default_factory=list,
+        description="State of each test's counterpart that shows safety; opaque, versioned.",
     )
     edges: Annotated[list[float], Field(max_length=4)] = Field(
         default_factory=list, description="Fixed histogram edges in milliseconds, for latency."

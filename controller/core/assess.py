@@ -10,13 +10,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from controller.api.delivery import WHOLE_PPM, Analysis
+from controller.api.delivery import WHOLE_PPM, AdvanceOn, Analysis
 from controller.api.reasons import Verdict
 from controller.api.status import Counts, Evidence, MetricEvidence, MetricStatus, RolloutStatus
 from controller.core.agents import AgentDefinition, definitions
 from controller.core.counts import Scrapes, Series, Span, UnusableSamplesError, joined, stale_before
 from controller.core.mixture import UnknownStateError
 from controller.core.reports import NotReportedError, Reports, StaleReportsError
+from controller.core.safety import SafetyTest, safety_log_e_values
 from controller.core.snapshot import Samples, Snapshot
 from controller.core.split import check_splits
 from controller.core.stages import Comparison, comparisons, table_of, watch_name, watches
@@ -29,7 +30,7 @@ from controller.core.statistics import (
     tolerated_rate,
 )
 from controller.core.tally import Catalogue, Tally
-from controller.core.verdict import Finding, judge, worst
+from controller.core.verdict import Finding, Safety, judge, worst
 
 _NO_EVIDENCE = (0.0,) * len(ODDS_RATIOS)
 
@@ -197,7 +198,7 @@ def _count(
             state = known.get(name) or MetricEvidence(name=name)
             candidate, baseline = reading.counts(metric.name, comparison, edges, span)
             if span.until > span.after:
-                state = known[name] = _updated(state, candidate, baseline, snapshot.analysis.clustering)
+                state = known[name] = _updated(state, candidate, baseline, snapshot.analysis)
             so_far = shown.get(name) or MetricStatus(name=name, verdict=Verdict.INSUFFICIENT)
             findings.append(
                 Finding(
@@ -208,6 +209,9 @@ def _count(
                     compared=baseline is not None,
                     own=comparison.own,
                     min_requests=snapshot.stages[status.stage.index].min_requests,
+                    clustering=snapshot.analysis.clustering,
+                    tests=len(candidate),
+                    safety=_safety(state, snapshot.analysis) if baseline else None,
                 )
             )
     for definition in definitions(snapshot.analysis):
@@ -256,6 +260,9 @@ def _count_reports(
         compared=compared,
         own=True,
         min_requests=snapshot.stages[status.stage.index].min_requests,
+        clustering=snapshot.analysis.clustering,
+        tests=max(len(state.tests), 1),
+        safety=_safety(state, snapshot.analysis) if compared else None,
         unit="events",
         problem=problem,
         problem_verdict=verdict,
@@ -293,7 +300,7 @@ def _with_reports(
     span = Span(counted, until, not_before if reports.saw(counted) else max(not_before, counted))
     candidate = reports.counts(status.candidate, state.edges, span)
     baseline = reports.counts(status.stable, state.edges, span) if compared else None
-    after = _updated(state, candidate, baseline, snapshot.analysis.clustering)
+    after = _updated(state, candidate, baseline, snapshot.analysis)
     end = datetime.fromtimestamp(until, UTC)
     return (
         after.model_copy(update={"counted_until": end}),
@@ -303,9 +310,11 @@ def _with_reports(
 
 
 def _updated(
-    state: MetricEvidence, candidate: list[Counts], baseline: list[Counts] | None, clustering: float
+    state: MetricEvidence, candidate: list[Counts], baseline: list[Counts] | None, analysis: Analysis
 ) -> MetricEvidence:
     """The metric's tests after one more interval; each test has its own pair of counts."""
+    if baseline and analysis.advance_on is AdvanceOn.EVIDENCE:
+        state = _with_safety(state, candidate, baseline, analysis)
     tests = [HarmTest.decode(text) for text in state.tests] or [HarmTest() for _ in candidate]
     references = state.reference or [Counts() for _ in candidate]
     if baseline:
@@ -317,7 +326,9 @@ def _updated(
         values = [*silent, _against_reference(candidate[-1], references[-1])]
     return state.model_copy(
         update={
-            "tests": [test.after(e, clustering).encode() for test, e in zip(tests, values, strict=True)],
+            "tests": [
+                test.after(e, analysis.clustering).encode() for test, e in zip(tests, values, strict=True)
+            ],
             "reference": [_sum(r, b) for r, b in zip(references, baseline, strict=True)]
             if baseline
             else references,
@@ -325,8 +336,32 @@ def _updated(
     )
 
 
+def _with_safety(
+    state: MetricEvidence, candidate: list[Counts], baseline: list[Counts], analysis: Analysis
+) -> MetricEvidence:
+    tests = [SafetyTest.decode(text) for text in state.safety] or [SafetyTest() for _ in candidate]
+    values = [
+        safety_log_e_values(_interval(c, b), analysis.max_ratio)
+        for c, b in zip(candidate, baseline, strict=True)
+    ]
+    after = [test.after(e, analysis.clustering) for test, e in zip(tests, values, strict=True)]
+    return state.model_copy(update={"safety": [test.encode() for test in after]})
+
+
+def _safety(state: MetricEvidence, analysis: Analysis) -> Safety | None:
+    """What was shown, if something has to be; of several tests each has to show it."""
+    if analysis.advance_on is not AdvanceOn.EVIDENCE:
+        return None
+    shown = min((SafetyTest.decode(text).e_value for text in state.safety), default=1.0)
+    return Safety(shown, analysis.max_ratio)
+
+
+def _interval(candidate: Counts, baseline: Counts) -> Interval:
+    return Interval(candidate.bad, candidate.total, baseline.bad, baseline.total)
+
+
 def _against_baseline(candidate: Counts, baseline: Counts) -> tuple[float, ...]:
-    return harm_log_e_values(Interval(candidate.bad, candidate.total, baseline.bad, baseline.total))
+    return harm_log_e_values(_interval(candidate, baseline))
 
 
 def _against_reference(candidate: Counts, reference: Counts) -> tuple[float, ...]:

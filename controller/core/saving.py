@@ -45,8 +45,10 @@ def _told(status: RolloutStatus) -> RolloutStatus:
 
 
 def _metric(metric: MetricStatus) -> MetricStatus:
-    nothing = {"candidate": Counts(), "baseline": Counts(), "evidence": 0.0}
-    return metric.model_copy(update={**nothing, "message": _words(metric.message)})
+    nothing = {"candidate": Counts(), "baseline": Counts(), "evidence": 0.0, "safety": None}
+    return metric.model_copy(
+        update={**nothing, "message": _words(metric.message), "min_detectable_ratio": None}
+    )
 
 
 def _evidence(evidence: Evidence) -> Evidence:

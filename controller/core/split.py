@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from controller.api.delivery import WHOLE_PPM, MetricName
+from controller.api.delivery import ROUTER_METRICS, WHOLE_PPM
 from controller.api.quantities import format_percent
 from controller.api.status import MetricStatus, RolloutStatus, SplitEvidence
 from controller.core.snapshot import Snapshot
 from controller.core.soundness import SPLIT_CLUSTERING, SplitTest, is_split_wrong, split_log_e_values
 from controller.core.stages import Comparison, comparisons, watch_name
 from controller.core.verdict import hold_for_split
-
-COUNT_REQUESTS = (MetricName.ERRORS, MetricName.LATENCY)
-"""Metrics of the router, whose events are the requests that it splits."""
 
 
 def check_splits(
@@ -34,7 +31,7 @@ def check_splits(
     clustering = max(snapshot.analysis.clustering, SPLIT_CLUSTERING)
     for comparison in comparisons(status, snapshot.stages):
         names = [watch_name(metric.name, comparison) for metric in snapshot.analysis.metrics]
-        requests = [watch_name(metric, comparison) for metric in COUNT_REQUESTS]
+        requests = [watch_name(metric, comparison) for metric in ROUTER_METRICS]
         measure = next((name for name in names if name in requests), None)
         if measure is None or comparison.baseline is None or comparison.weight_ppm == WHOLE_PPM:
             continue

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 
 from controller.api.reasons import Reason, Verdict
 from controller.api.status import Counts, MetricStatus
+from controller.core.detectable import min_detectable_ratio, min_detectable_ratio_against_rate
+from controller.core.safety import THRESHOLD as SAFE
 from controller.core.soundness import is_noisy, outweighs
+from controller.core.statistics import tolerated_rate
 
 SUSPICION = 3.0
 """An e-value from which on a stage does not pass: few requests cannot prove harm, and must not hide it either.
@@ -15,6 +18,19 @@ A version that is no worse is at 3 or above with a probability of at most one th
 """
 
 _SEVERITY = (Verdict.FAIL, Verdict.ERROR, Verdict.INSUFFICIENT, Verdict.PASS)
+
+
+@dataclass(frozen=True, slots=True)
+class Safety:
+    """What is known about a candidate's safety, where it has to be shown.
+
+    Attributes:
+        e_value: E' of the safety test.
+        max_ratio: The odds ratio that has to be ruled out.
+    """
+
+    e_value: float
+    max_ratio: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +45,9 @@ class Finding:
         compared: Whether stable served beside the candidate.
         own: Whether the stage is about these users; what others show can fail the candidate, not hold it.
         min_requests: How many requests the candidate must have had, if they are the stage's own.
+        clustering: φ, by which the evidence is tempered.
+        tests: How many harm tests E is the mean of.
+        safety: What else has to be shown before the stage passes, if anything.
         control: E of the A/A check, which compares stable with itself; 1 where there are no control slices.
         unit: What is counted.
         problem: Why the evidence could not be read this time; what was read before still counts.
@@ -42,6 +61,9 @@ class Finding:
     compared: bool
     own: bool
     min_requests: int
+    clustering: float = 1.0
+    tests: int = 1
+    safety: Safety | None = None
     control: float = 1.0
     unit: str = "requests"
     problem: str = ""
@@ -113,6 +135,28 @@ def _numbers(finding: Finding, threshold: float) -> str:
     )
 
 
+def _detectable(finding: Finding, threshold: float) -> float | None:
+    """The smallest ratio that this much traffic could have shown by one of the tests alone."""
+    candidate, baseline = finding.candidate, finding.baseline
+    threshold, clustering = threshold * finding.tests, finding.clustering
+    if finding.compared:
+        return min_detectable_ratio(
+            candidate.total, baseline.total, baseline.bad, threshold=threshold, clustering=clustering
+        )
+    tolerated = tolerated_rate(baseline.bad, baseline.total)
+    return min_detectable_ratio_against_rate(
+        candidate.total, tolerated, threshold=threshold, clustering=clustering
+    )
+
+
+def _worth(finding: Finding, detectable: float | None) -> str:
+    """What it means that no harm was found."""
+    if detectable is None:
+        return f"so few {finding.unit} could not have shown any harm"
+    to = "" if finding.compared else " of what is tolerated"
+    return f"an odds ratio of {detectable:.3g}{to} would have shown"
+
+
 def _noisy(finding: Finding, threshold: float) -> MetricStatus:
     message = (
         f"stable differs from itself, e-value {finding.control:.3g}: {_numbers(finding, threshold)}; look for a broken "
@@ -134,28 +178,46 @@ def _status(finding: Finding, *, failed: bool, threshold: float) -> MetricStatus
         verdict = Verdict.INSUFFICIENT
         message = f"stable had no {finding.unit} to compare with: {numbers}"
     elif finding.e_value >= SUSPICION:
-        verdict, message = (
-            Verdict.INSUFFICIENT,
-            f"harm is suspected, more {finding.unit} will tell: {numbers}",
+        verdict = Verdict.INSUFFICIENT
+        message = (
+            f"harm is suspected, more {finding.unit} will tell (below an e-value of {SUSPICION:g}): {numbers}"
         )
+    elif finding.own and finding.safety and finding.safety.e_value < SAFE:
+        verdict, message = Verdict.INSUFFICIENT, f"not {_shown(finding.safety)} yet: {numbers}"
+    elif finding.own and finding.safety:
+        verdict, message = Verdict.PASS, f"no harm found, and {_shown(finding.safety)}: {numbers}"
     else:
         verdict, message = Verdict.PASS, f"no harm found: {numbers}"
     return _metric(finding, verdict, message, threshold)
 
 
+def _shown(safety: Safety) -> str:
+    words = f"shown to be less than {safety.max_ratio:g} times as bad as stable"
+    return f"{words} (e-value {safety.e_value:.3g} of {SAFE:g})"
+
+
 def _metric(
     finding: Finding, verdict: Verdict, message: str, threshold: float, reason: Reason | None = None
 ) -> MetricStatus:
+    detectable = _detectable(finding, threshold)
+    if verdict is not Verdict.FAIL and not finding.problem:
+        message += f"; {_worth(finding, detectable)}"
     return MetricStatus(
         name=finding.name,
         verdict=verdict,
         reason=reason,
         candidate=finding.candidate,
         baseline=finding.baseline,
-        evidence=float(f"{finding.e_value:.6g}"),
+        evidence=_rounded(finding.e_value),
         threshold=threshold,
+        min_detectable_ratio=detectable and _rounded(detectable, 3),
+        safety=finding.safety and _rounded(finding.safety.e_value),
         message=message,
     )
+
+
+def _rounded(value: float, digits: int = 6) -> float:
+    return float(f"{value:.{digits}g}")
 
 
 def worst(metrics: list[MetricStatus]) -> Verdict | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from controller.api.agent import MAX_PROMPTS, Agent, Code
-from controller.api.delivery import Analysis, Stage
+from controller.api.delivery import AdvanceOn, Analysis, Stage
 from controller.api.rollout import RolloutSpec
 from controller.core.traffic import WHOLE_PPM
 
@@ -24,6 +24,7 @@ def broken_rule(spec: RolloutSpec) -> str:
         or next(filter(None, each), "")
         or _stages(spec.stages)
         or _analysis(spec.analysis)
+        or _advance_on(spec)
     )
 
 
@@ -75,4 +76,13 @@ def _analysis(analysis: Analysis) -> str:
     names = [metric.name for metric in analysis.metrics]
     if len(names) != len(set(names)):
         return "spec.analysis.metrics: each metric may be named once"
+    return ""
+
+
+def _advance_on(spec: RolloutSpec) -> str:
+    if spec.analysis.advance_on is AdvanceOn.EVIDENCE and len(spec.stages) == 1:
+        return (
+            "spec.analysis.advanceOn: Evidence needs a stage in which stable serves beside the candidate: put one before "
+            "100%, or take Time"
+        )
     return ""

@@ -125,6 +125,8 @@ def _header(
     ]
 
 
+EVIDENCE_OF_NOBODY = rollout()["spec"] | {"stages": stages("100%"), "analysis": {"advanceOn": "Evidence"}}
+
 _INCREASE = "weights of stages without audience must strictly increase, such as 1%, 10%, 50%, 100%"
 _LAST = "the last stage must have weight 100% and no audience"
 _ONE_CODE = "exactly one of url, service and image must be set"
@@ -246,6 +248,12 @@ REST = [
     _analysis("clustering below 1", "clustering", 0.5, "should be greater than or equal to 1"),
     _analysis("clustering over 1000", "clustering", 1001, "should be less than or equal to 1000"),
     _analysis("clustering not a number", "clustering", "lots", "must be of type number"),
+    _analysis("advanceOn something else", "advanceOn", "Hope", 'supported values: "Time", "Evidence"'),
+    _analysis("maxRatio of 1", "maxRatio", 1, "must be from 1.1 to 100"),
+    _analysis("maxRatio over 100", "maxRatio", 101, "must be from 1.1 to 100"),
+    _analysis("maxRatio as text", "maxRatio", "2x", "must be of type number"),
+    Refusal("evidence without anybody to compare with", "spec", EVIDENCE_OF_NOBODY, "spec.analysis.advanceOn",
+            "Evidence needs a stage in which stable serves beside the candidate"),
     _analysis("no metrics", "metrics", [], "should have at least 1 items"),
     _metric("unknown name", {"name": "error"}, "", "a metric of your own needs total, and either bad or good; built in are errors, latency,"),
     _metric("without total", {"name": "own", "bad": _BAD}, "", _OWN),

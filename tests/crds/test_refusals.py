@@ -11,7 +11,7 @@ import pytest
 
 from devkit.controlplane import ControlPlane
 from devkit.errors import DevkitError
-from tests.crds.refusals import INTERNAL, REFUSALS, Refusal, changed, rollout, stages
+from tests.crds.refusals import EVIDENCE_OF_NOBODY, INTERNAL, REFUSALS, Refusal, changed, rollout, stages
 
 NOT_FOR_PEOPLE = (
     "should match '",
@@ -80,6 +80,9 @@ def test_apply_refuses(refusal: Refusal, control_plane: ControlPlane, shop: str)
             "spec.analysis.metrics",
             [{"name": "toolErrors", "convention": "OpenTelemetry", "version": {"label": "agent_version"}}],
         ),
+        ("spec.analysis", {"advanceOn": "Evidence", "maxRatio": 1.1}),
+        ("spec", EVIDENCE_OF_NOBODY | {"stages": stages({"audience": INTERNAL}, "100%")}),
+        ("spec", EVIDENCE_OF_NOBODY | {"analysis": {"advanceOn": "Time", "maxRatio": 100}}),
         ("spec.agent.code.url", "https://[2001:db8::1]:65535/"),
         ("spec.agent.code", {"service": {"name": "support-agent-v7", "port": 8080}}),
         ("spec.agent.code.url", "http://agent_v7.Shop.svc.cluster.local."),

@@ -15,17 +15,25 @@ STAGES = [
 SUM_OF_DURATIONS = timedelta(minutes=20)
 
 
-def deliver(seed: int, clustering: int, errors: float, deadline: timedelta) -> tuple[State, timedelta]:
+def deliver(
+    seed: int,
+    clustering: int,
+    errors: float,
+    deadline: timedelta,
+    advance_on: str = "Time",
+    per_second: float = 40,
+) -> tuple[State, timedelta]:
     """One rollout of a version that is as good as stable; how it ended and how long it took."""
     analysis = {
         "interval": "15s",
         "clustering": clustering,
+        "advanceOn": advance_on,
         "metrics": [{"name": "errors"}, {"name": "latency"}],
     }
     good = Behaviour(errors=errors)
     world = VirtualRollout(
         rollout_of(stages=STAGES, analysis=analysis),
-        per_second=40,
+        per_second=per_second,
         scrape=timedelta(seconds=15),
         seed=seed,
         behaviour={"v1": good, "v2": good},
@@ -45,6 +53,12 @@ def test_good_releases_are_through_within_one_and_a_half_times_their_durations(
     clustering: int, errors: float
 ) -> None:
     endings = [deliver(seed, clustering, errors, 1.5 * SUM_OF_DURATIONS)[0] for seed in range(25)]
+    assert endings.count(State.STABLE) >= 0.95 * len(endings)
+
+
+def test_good_releases_that_have_to_be_shown_safe_are_through_as_soon_given_the_traffic() -> None:
+    deadline = 1.5 * SUM_OF_DURATIONS
+    endings = [deliver(seed, 1, 0.02, deadline, "Evidence", per_second=400)[0] for seed in range(25)]
     assert endings.count(State.STABLE) >= 0.95 * len(endings)
 
 

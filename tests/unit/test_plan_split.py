@@ -5,8 +5,6 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-import pytest
-
 from controller.api.reasons import ConditionType, Reason, State, Verdict
 from tests.virtual import Behaviour, VirtualRollout, started
 
@@ -92,11 +90,11 @@ def test_an_audiences_split_is_checked_for_itself() -> None:
     assert "instead of 50%" in progressing(world)[1]
 
 
-def test_without_a_metric_that_counts_requests_there_is_nothing_to_check(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("controller.core.split.COUNT_REQUESTS", ())
-    world = in_first_stage(split=0.9)
+def test_without_a_metric_that_counts_requests_there_is_nothing_to_check() -> None:
+    analysis = {"metrics": [{"name": "toolErrors"}]}
+    world = started(spec={"stages": STAGES, "analysis": analysis}, split=0.9)
+    world.want("http://v2")
+    world.settle()
     world.live(100)
     assert world.rollout.status.evidence is not None
     assert world.rollout.status.evidence.splits == []

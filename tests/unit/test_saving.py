@@ -45,9 +45,13 @@ Change = Callable[[RolloutStatus], RolloutStatus]
 NO_NEWS: dict[str, Change] = {
     "nothing": lambda s: s,
     "counts": lambda s: metric(s, candidate=Counts(bad=7, total=900)),
+    "the e-value of safety": lambda s: metric(s, safety=7.5),
+    "what could have been shown": lambda s: metric(s, min_detectable_ratio=2.5),
     "an e-value": lambda s: metric(s, evidence=2.5),
     "numbers in a verdict's words": lambda s: metric(
-        s, message="no harm found: candidate 7/900 (0.778 %), baseline 1/6 (16.7 %), e-value 1.2e+03 of 2"
+        s,
+        message="no harm found: candidate 7/900 (0.778 %), baseline 1/6 (16.7 %), e-value 1.2e+03 of 2; an odds ratio of "
+        "11 would have shown",
     ),
     "the requests of the stage": lambda s: s.model_copy(
         update={"stage": s.stage and s.stage.model_copy(update={"requests": 4711})}

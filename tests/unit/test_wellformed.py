@@ -38,6 +38,10 @@ def test_a_spec_that_the_api_server_takes_breaks_no_rule(changes: dict[str, Any]
             "spec.agent.code: exactly one",
         ),
         ({"agent": {"code": {"image": "v1"}}}, "spec.agent.code.image: image is not supported"),
+        (
+            {"stages": [LAST], "analysis": {"advanceOn": "Evidence"}},
+            "spec.analysis.advanceOn: Evidence needs a stage in which stable serves",
+        ),
         ({"stages": [{}, LAST]}, "spec.stages[0]: a stage without audience needs a weight"),
         ({"stages": [{"weight": "0%"}, LAST]}, "spec.stages[0].weight: must be above 0%"),
         (
