@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from controller.adapters.prometheus_http import HttpConfig
+from controller.cli_metrics import metrics
 from controller.cli_router import router
 from controller.cli_simulate import simulate
 from controller.cli_values import fail, read_address, read_prometheus_http, read_urls
@@ -228,6 +229,7 @@ def operator(  # noqa: PLR0913, PLR0917  each is a flag of its own
 
 
 app.add_typer(router, name="router")
+app.add_typer(metrics, name="metrics")
 app.command()(simulate)
 
 

@@ -8,11 +8,12 @@ import math
 import re
 import ssl
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import requests
@@ -29,6 +30,18 @@ MAX_SKEW_SECONDS = 2.0
 """How far the clock of a Prometheus may be from ours, besides the second that its ``Date`` leaves open."""
 
 _EDGE = "le"
+
+
+_Q = TypeVar("_Q")
+_A = TypeVar("_A")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One element of an instant vector."""
+
+    labels: Mapping[str, str]
+    value: float
 
 
 class PrometheusSource:
@@ -72,9 +85,20 @@ class PrometheusSource:
 
     async def read(self, question: Question) -> tuple[Series, ...]:
         """See ``MetricSource.read``."""
+        return await self._answer(self._ask, question)
+
+    async def vector(self, query: str) -> list[Found]:
+        """The instant vector of a PromQL query, as of now.
+
+        Raises:
+            MetricSourceError: On refused, late or malformed answers.
+        """
+        return await self._answer(self._look, query)
+
+    async def _answer(self, ask: Callable[[_Q], _A], question: _Q) -> _A:
         try:
             async with asyncio.timeout(self._deadline):
-                return await asyncio.get_running_loop().run_in_executor(self._threads, self._ask, question)
+                return await asyncio.get_running_loop().run_in_executor(self._threads, ask, question)
         except (
             TimeoutError,
             OSError,
@@ -127,6 +151,10 @@ class PrometheusSource:
                 "to one of them (sessionAffinity: ClientIP)"
             )
         return (*answer[0], *answer[1])
+
+    def _look(self, query: str) -> list[Found]:
+        raw = self._query(query, datetime.now(UTC))
+        return [Found(each["metric"], float(each["value"][1])) for each in raw if "value" in each]
 
     def _query(self, query: str, at: datetime) -> list[dict[str, Any]]:
         params = {"time": f"{at.timestamp():.3f}"}
@@ -214,11 +242,11 @@ def _kept(question: Question) -> dict[str, Iterable[str]]:
     """Labels that not every counter has. The empty alternative lets those through that do not."""
     kept: dict[str, Iterable[str]] = {name: ("", *values) for name, values in question.only}
     if question.edges is not None:
-        kept[_EDGE] = ("", *(text for edge in question.edges for text in _edge_texts(edge)))
+        kept[_EDGE] = ("", *(text for edge in question.edges for text in edge_texts(edge)))
     return kept
 
 
-def _edge_texts(edge: float) -> set[str]:
+def edge_texts(edge: float) -> set[str]:
     """How an edge is written: as the router does, or as Prometheus 3 does when it stores it (``100`` and ``100.0``)."""
     return {f"{edge:.17g}", repr(edge)}
 

@@ -12,6 +12,9 @@ from controller.core.catalogue import CounterTerm
 EDGE = "le"
 """The label of a histogram's cumulative buckets."""
 
+NAMESPACE_LABEL = "namespace"
+"""By custom, where a scraped pod is. What pods elsewhere report is not about this rollout."""
+
 TOOL_CALLS = "agent_tool_calls_total"
 TASK_TOKENS = "agent_task_tokens"
 TASK_COST = "agent_task_cost_usd"
@@ -54,6 +57,11 @@ class AgentDefinition:
     def edges(self) -> frozenset[float]:
         """Edges of buckets that the terms themselves name."""
         return frozenset(float(value) for term in self.terms for name, value in term.labels if name == EDGE)
+
+    @property
+    def chooses_namespace(self) -> bool:
+        """Whether it says itself where the series are that count; else it is the rollout's namespace."""
+        return any(name == NAMESPACE_LABEL for term in self.terms for name, _ in term.labels)
 
     def value(self, version: VersionRef) -> str:
         """The label's value on a version's series."""

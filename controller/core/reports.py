@@ -15,15 +15,12 @@ from itertools import pairwise
 from statistics import median
 
 from controller.api.status import Counts, VersionRef
-from controller.core.agents import EDGE, AgentDefinition
+from controller.core.agents import EDGE, NAMESPACE_LABEL, AgentDefinition
 from controller.core.catalogue import CounterTerm
 from controller.core.counts import Process, Scrapes, Series, Span, increment
 
 PROCESS_LABELS = ("job", "instance")
 """Prometheus gives these to every series that it scrapes."""
-
-NAMESPACE_LABEL = "namespace"
-"""By custom, where a scraped pod is. What pods elsewhere report is not about this rollout."""
 
 GRACE_SECONDS = 1.0
 """A scrape takes a moment to be stored."""
@@ -62,12 +59,11 @@ class Reports:
         found: dict[str, list[Series]] = defaultdict(list)
         previous: dict[Process, dict[float, float]] = defaultdict(dict)
         elsewhere = set()
-        is_chosen = any(name == NAMESPACE_LABEL for term in definition.terms for name, _ in term.labels)
         for one in series:
             if one.labels.get("__name__") not in definition.names or not one.samples:
                 continue
             where = one.labels.get(NAMESPACE_LABEL, namespace)
-            if where != namespace and not is_chosen:
+            if where != namespace and not definition.chooses_namespace:
                 elsewhere.add(where)
                 continue
             found[one.labels.get(definition.label, "")].append(one)
