@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from controller.adapters.prometheus_http import HttpConfig
+from controller.cli_explain import explain
 from controller.cli_metrics import metrics
 from controller.cli_router import router
 from controller.cli_simulate import simulate
@@ -231,6 +232,7 @@ def operator(  # noqa: PLR0913, PLR0917  each is a flag of its own
 app.add_typer(router, name="router")
 app.add_typer(metrics, name="metrics")
 app.command()(simulate)
+app.command()(explain)
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -32,7 +33,6 @@ MAX_SKEW_SECONDS = 2.0
 _EDGE = "le"
 
 
-_Q = TypeVar("_Q")
 _A = TypeVar("_A")
 
 
@@ -85,7 +85,7 @@ class PrometheusSource:
 
     async def read(self, question: Question) -> tuple[Series, ...]:
         """See ``MetricSource.read``."""
-        return await self._answer(self._ask, question)
+        return await self._answer(partial(self._ask, question))
 
     async def vector(self, query: str) -> list[Found]:
         """The instant vector of a PromQL query, as of now.
@@ -93,12 +93,41 @@ class PrometheusSource:
         Raises:
             MetricSourceError: On refused, late or malformed answers.
         """
-        return await self._answer(self._look, query)
+        return await self._answer(partial(self._look, query))
 
-    async def _answer(self, ask: Callable[[_Q], _A], question: _Q) -> _A:
+    async def samples(
+        self, name: str, labels: Mapping[str, str], window: timedelta, at: datetime
+    ) -> tuple[Series, ...]:
+        """All raw samples in ``(at - window, at]`` of the series with these labels.
+
+        Raises:
+            MetricSourceError: On refused, late or malformed answers.
+        """
+        query = _selector([name], {each: [value] for each, value in labels.items()}, window)
+        return await self._answer(lambda: tuple(map(_series, self._query(query, at))))
+
+    async def history(
+        self, names: Iterable[str], labels: Mapping[str, str], start: datetime, end: datetime, step: timedelta
+    ) -> tuple[Series, ...]:
+        """The series with these labels, as they were at ``start``, a step later, and so on until ``end``.
+
+        Raises:
+            MetricSourceError: On refused, late or malformed answers.
+        """
+        query = _vector(names, {each: [value] for each, value in labels.items()})
+
+        def ask() -> tuple[Series, ...]:
+            answer: list[dict[str, Any]] = self._client.custom_query_range(
+                query, start, end, f"{step.total_seconds():.3f}", timeout=self._deadline
+            )
+            return tuple(map(_series, answer))
+
+        return await self._answer(ask)
+
+    async def _answer(self, ask: Callable[[], _A]) -> _A:
         try:
             async with asyncio.timeout(self._deadline):
-                return await asyncio.get_running_loop().run_in_executor(self._threads, ask, question)
+                return await asyncio.get_running_loop().run_in_executor(self._threads, ask)
         except (
             TimeoutError,
             OSError,
@@ -251,12 +280,17 @@ def edge_texts(edge: float) -> set[str]:
     return {f"{edge:.17g}", repr(edge)}
 
 
-def _selector(names: Iterable[str], labels: dict[str, Iterable[str]], window: timedelta) -> str:
+def _selector(names: Iterable[str], labels: Mapping[str, Iterable[str]], window: timedelta) -> str:
     """A PromQL range selector for all series with one of the names, and for each label one of its values."""
+    return f"{_vector(names, labels)}[{max(1, round(window / timedelta(milliseconds=1)))}ms]"
+
+
+def _vector(names: Iterable[str], labels: Mapping[str, Iterable[str]]) -> str:
+    """The same at an instant."""
     matchers = ",".join(
         f"{label}=~{_alternatives(values)}" for label, values in {"__name__": names, **labels}.items()
     )
-    return f"{{{matchers}}}[{max(1, round(window / timedelta(milliseconds=1)))}ms]"
+    return f"{{{matchers}}}"
 
 
 def _alternatives(values: Iterable[str]) -> str:

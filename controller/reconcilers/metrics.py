@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from controller.api.status import RolloutStatus
 from controller.core.traffic import WHOLE_PPM
+from controller.reconcilers.evidence_metrics import EvidenceMetrics
 from controller.runtime.clock import Clock
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -20,12 +21,14 @@ class RolloutMetrics:
         weight: The candidate's wanted share of ``rollout``, 0 to 1; there is no series while nothing is on its way.
         cuts: Times the candidate of ``rollout`` was taken off, by ``rule``.
         cut_seconds: From pushing a cut to its acknowledgement by every connected router.
+        evidence: What the evidence says of every candidate.
     """
 
     def __init__(self, registry: CollectorRegistry, clock: Clock) -> None:
         """Register the metrics."""
         self._clock = clock
         self._pushed: dict[str, float] = {}
+        self.evidence = EvidenceMetrics(registry)
         self.weight = Gauge(
             "agentrollout_candidate_weight",
             "The candidate's wanted share of everyone outside the audiences, 0 to 1; absent without a candidate.",
@@ -47,6 +50,7 @@ class RolloutMetrics:
 
     def observe(self, key: str, status: RolloutStatus) -> None:
         """Show the wanted weight while there is a candidate: thousands of idle rollouts need no series each."""
+        self.evidence.observe(key, status)
         if status.candidate is None:
             self._show_no_weight(key)
         else:
@@ -70,11 +74,13 @@ class RolloutMetrics:
         """Another replica decides now: what is shown here would be old."""
         self._pushed.clear()
         self.weight.clear()
+        self.evidence.clear()
 
     def forget(self, key: str) -> None:
         """The rollout is gone: so are its series."""
         self._pushed.pop(key, None)
         self._show_no_weight(key)
+        self.evidence.forget(key)
         self.cuts.remove_by_labels({"rollout": key})
 
     def _show_no_weight(self, key: str) -> None:

@@ -129,9 +129,12 @@ class DeliveryLab:
         self._stack = ExitStack()
         self._access = dict(access or {})
         self.user_port = free_port()
-        jobs = [ScrapeJob("envoy", path="/stats/prometheus")]
-        self.prometheus = self._stack.enter_context(Prometheus(jobs, scrape_interval=scrape))
         ports = [(free_port(), free_port()) for _ in range(replicas)]
+        jobs = [
+            ScrapeJob("envoy", path="/stats/prometheus"),
+            ScrapeJob("operator", tuple(f"{LOOPBACK}:{http}" for _, http in ports)),
+        ]
+        self.prometheus = self._stack.enter_context(Prometheus(jobs, scrape_interval=scrape))
         self.replicas = [
             Replica(Process(f"operator-{number}", [], directory), xds, http)
             for number, (xds, http) in enumerate(ports)

@@ -1,0 +1,1 @@
+"""Why a rollout was decided as it was: its evidence over time, for people."""
