@@ -86,6 +86,9 @@ def simulate(
         rollout = read_rollout(file)
     except ManifestError as error:
         fail(str(error), ExitCode.USAGE)
+    rollout, unsaid = _without_reports(rollout)
+    if not rollout.spec.analysis.metrics:
+        fail(f"{file}: only agents know {unsaid}: add errors or latency to simulate", ExitCode.USAGE)
     usual = Answers(parse_percent(error_rate) / (100 * PPM_PER_PERCENT))
     share = parse_percent(audience) / (100 * PPM_PER_PERCENT)
     scenarios = [
@@ -94,11 +97,22 @@ def simulate(
     ]
     console = Console(width=min(Console().width, WIDTH), highlight=False)
     console.print(_premises(rollout, traffic, error_rate, audience))
+    if unsaid:
+        console.print(f"Left out, since only agents know it: {unsaid}.")
     summaries = list(_run(rollout, scenarios, runs, seed))
     for table in (_outcomes(summaries), _stages(rollout, summaries[0])):
         console.print(table)
     for sentence in _sentences(rollout, summaries):
         console.print(sentence)
+
+
+def _without_reports(rollout: AgentRollout) -> tuple[AgentRollout, str]:
+    """The rollout without what agents report, and the names of that: nothing here works as agents do."""
+    analysis = rollout.spec.analysis
+    unsaid = ", ".join(metric.name for metric in analysis.metrics if not metric.is_from_router)
+    counted = [metric for metric in analysis.metrics if metric.is_from_router]
+    spec = rollout.spec.model_copy(update={"analysis": analysis.model_copy(update={"metrics": counted})})
+    return rollout.model_copy(update={"spec": spec}), unsaid
 
 
 def _run(rollout: AgentRollout, scenarios: list[Scenario], runs: int, seed: int) -> Iterator[Summary]:

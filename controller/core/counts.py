@@ -107,7 +107,7 @@ def joined(series: Iterable[Series], liveness: str) -> tuple[Series, ...]:
     """
     everything = tuple(series)
     scrapes = Scrapes.of(one for one in everything if one.labels.get("__name__") == liveness)
-    meant = {process: _without_scraper(process) for process in scrapes.times}
+    meant = {process: without_scraper(process) for process in scrapes.times}
     if len(set(meant.values())) == len(meant):
         return everything
     parts: dict[tuple[str, Process], list[Series]] = defaultdict(list)
@@ -116,19 +116,19 @@ def joined(series: Iterable[Series], liveness: str) -> tuple[Series, ...]:
         identity = meant.get(process, process) | (one.identity - process)
         parts[one.labels.get("__name__", ""), identity].append(one)
     return tuple(
-        same[0] if len(same) == 1 else Series({"__name__": name, **dict(sorted(identity))}, _in_order(same))
+        same[0] if len(same) == 1 else Series({"__name__": name, **dict(sorted(identity))}, in_order(same))
         for (name, identity), same in parts.items()
     )
 
 
-def _without_scraper(process: Process) -> Process:
+def without_scraper(process: Process) -> Process:
     """What is left is the same for whoever scrapes the instance; nothing goes where it is not known which one it is."""
     if all(name != "instance" for name, _ in process):
         return process
     return frozenset(pair for pair in process if pair[0] not in SCRAPERS_LABELS)
 
 
-def _in_order(same: Iterable[Series]) -> tuple[tuple[float, float], ...]:
+def in_order(same: Iterable[Series]) -> tuple[tuple[float, float], ...]:
     """All samples of one counter. A scrape is stamped with its beginning: after a slow one the next may have seen less.
 
     So less is believed to be a reset only if the sample that follows agrees.

@@ -9,7 +9,7 @@ whether that was long ago, and whether a series was absent before it appeared.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
@@ -17,7 +17,7 @@ from statistics import median
 from controller.api.status import Counts, VersionRef
 from controller.core.agents import EDGE, NAMESPACE_LABEL, AgentDefinition
 from controller.core.catalogue import CounterTerm
-from controller.core.counts import Process, Scrapes, Series, Span, increment
+from controller.core.counts import Process, Scrapes, Series, Span, in_order, increment, without_scraper
 
 PROCESS_LABELS = ("job", "instance")
 """Prometheus gives these to every series that it scrapes."""
@@ -59,9 +59,8 @@ class Reports:
         found: dict[str, list[Series]] = defaultdict(list)
         previous: dict[Process, dict[float, float]] = defaultdict(dict)
         elsewhere = set()
-        for one in series:
-            if one.labels.get("__name__") not in definition.names or not one.samples:
-                continue
+        named = (one for one in series if one.samples and one.labels.get("__name__") in definition.names)
+        for one in _once(named):
             where = one.labels.get(NAMESPACE_LABEL, namespace)
             if where != namespace and not definition.chooses_namespace:
                 elsewhere.add(where)
@@ -193,6 +192,28 @@ class Reports:
         matchers = ((self.definition.label, self.definition.value(version)), *labels)
         text = ", ".join(f'{name}="{value}"' for name, value in matchers)
         return f"{metric or self.definition.total[0].metric}{{{text}}}"
+
+
+def _once(series: Iterable[Series]) -> Iterator[Series]:
+    """Each counter once, also where two jobs, or two servers behind one, scrape the same pod at instants of their own.
+
+    As `counts.joined` does it for the router; but an agent's own labels may have the names of a scraper's. What two
+    series of one scrape count is never the same, so only those are one that share no instant and go on side by side.
+    """
+    parts: dict[tuple[str, Process], list[Series]] = defaultdict(list)
+    for one in series:
+        parts[one.labels["__name__"], without_scraper(one.identity)].append(one)
+    for (name, identity), same in parts.items():
+        if len(same) > 1 and _are_one(same):
+            yield Series({"__name__": name, **dict(identity)}, in_order(same))
+        else:
+            yield from same
+
+
+def _are_one(same: list[Series]) -> bool:
+    instants = [time for one in same for time, _ in one.samples]
+    begun, ended = max(one.samples[0][0] for one in same), min(one.samples[-1][0] for one in same)
+    return len(set(instants)) == len(instants) and begun <= ended
 
 
 def _process(one: Series) -> Process:

@@ -78,6 +78,25 @@ def test_series_with_instants_of_their_own_do_not_tell_that_one_of_them_was_abse
     ]
 
 
+def test_a_pod_that_two_jobs_scrape_counts_once() -> None:
+    again = [
+        calls("ok", [(15, 7), (25, 12)], job="monitor"),
+        calls("error", [(15, 2), (25, 4)], job="monitor"),
+    ]
+    given = [calls("ok", [(10, 5), (20, 9)]), calls("error", [(10, 1), (20, 3)])]
+    assert counted(*given, *again) == [counts(3, 10)]
+
+
+def test_labels_of_the_agent_s_own_are_not_those_of_a_scraper() -> None:
+    given = calls("ok", [(10, 5), (20, 9)], service="refund"), calls("ok", [(10, 0), (20, 2)], service="book")
+    assert counted(*given) == [counts(0, 6)]
+
+
+def test_a_pod_that_another_job_scrapes_from_now_on_counts_by_its_differences() -> None:
+    given = calls("ok", [(10, 5), (20, 9)]), calls("ok", [(25, 11), (35, 12)], job="monitor")
+    assert counted(*given) == [counts(0, 5)]
+
+
 def test_what_the_same_pod_reports_of_another_version_tells_when_it_was_scraped() -> None:
     given = calls("ok", [(10, 7), (20, 8)], of=STABLE), calls("error", [(20, 2)]), calls("ok", [(20, 6)])
     assert counted(*given) == [counts(2, 8)]
