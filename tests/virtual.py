@@ -23,6 +23,7 @@ CATALOGUE = Catalogue(
     liveness="live",
     override="overridden",
     label="cluster",
+    slice_label="slice",
     value=lambda key, revision, audience: f"{key}/{revision}{'~audience' if audience else ''}",
     errors=MetricDefinition(
         "errors", total=(CounterTerm("total"),), bad=(CounterTerm("bad", (("class", "5"),)),)
@@ -91,9 +92,12 @@ class VirtualRollout(World):
     problem: Problem | None = None
     blind: str = ""
     latch: Latch | None = None
+    _control: int = 0
     overridden: bool = False
     split: float | None = None
     """The candidate's real share of every split, if the router does not do what it acknowledged."""
+    slices: dict[int, Behaviour] = field(default_factory=dict)
+    """How stable answers those in some of its control slices, if otherwise than everyone else."""
     pods: dict[str, tuple[int, int]] = field(default_factory=dict)
     """How many endpoints of each Service are ready, of how many; one of one unless said."""
     images: dict[str, frozenset[str] | None] = field(default_factory=dict)
@@ -138,12 +142,18 @@ class VirtualRollout(World):
         gauge.append((self.now.timestamp(), float(self.overridden)))
         super().take_samples()
 
+    def _count(self, revision: str, requests: int, *, audience: bool, control: int) -> None:
+        self._control = control
+        super()._count(revision, requests, audience=audience, control=control)
+
     def share_of(self, weight_ppm: int) -> float:
         return super().share_of(weight_ppm) if self.split is None else self.split
 
     def behaviour_of(self, revision: Revision, *, audience: bool) -> Behaviour:
         host = revision.backend.host
         behaviour = self.behaviour.get(host, Behaviour())
+        if self._control in self.slices:
+            return self.slices[self._control]
         return self.audience_behaviour.get(host, behaviour) if audience else behaviour
 
     def backend_of(self, agent: Agent) -> Backend:

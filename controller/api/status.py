@@ -124,6 +124,10 @@ class MetricEvidence(Model):
         default_factory=list,
         description="State of each test's counterpart that shows safety; opaque, versioned.",
     )
+    controls: Annotated[list[Annotated[str, Field(max_length=1024)]], Field(max_length=4)] = Field(
+        default_factory=list,
+        description="What stable's control slices told beside each test, so far; opaque, versioned.",
+    )
     edges: Annotated[list[float], Field(max_length=4)] = Field(
         default_factory=list, description="Fixed histogram edges in milliseconds, for latency."
     )

@@ -14,6 +14,7 @@ from controller.api.delivery import WHOLE_PPM, AdvanceOn, Analysis
 from controller.api.reasons import Verdict
 from controller.api.status import Counts, Evidence, MetricEvidence, MetricStatus, RolloutStatus
 from controller.core.agents import AgentDefinition, definitions
+from controller.core.controls import clusterings, control_e_value, with_slices
 from controller.core.counts import Scrapes, Series, Span, UnusableSamplesError, joined, stale_before
 from controller.core.mixture import UnknownStateError
 from controller.core.reports import NotReportedError, Reports, StaleReportsError
@@ -62,6 +63,14 @@ class Reading:
             return candidate, None
         return candidate, self.tally.counts(metric, comparison.baseline, edges, span, self.scrapes)
 
+    def slices(
+        self, metric: str, comparison: Comparison, edges: list[float], span: Span
+    ) -> list[list[Counts]]:
+        """For each test the baseline's control slices; none where the candidate serves an audience, or everyone."""
+        if comparison.baseline is None or comparison.candidate.audience:
+            return []
+        return self.tally.slices(metric, comparison.baseline, edges, span, self.scrapes)
+
 
 def assess(snapshot: Snapshot, catalogue: Catalogue, now: datetime) -> RolloutStatus:
     """The status with this evaluation's evidence in it; unchanged when there is nothing to evaluate."""
@@ -79,7 +88,7 @@ def assess(snapshot: Snapshot, catalogue: Catalogue, now: datetime) -> RolloutSt
         return blind(status, str(error), snapshot.analysis, now)
     analysis = judge(findings, snapshot.analysis.false_rollback_rate / WHOLE_PPM, _watched(snapshot))
     if not is_overridden(samples, catalogue):
-        splits, analysis = check_splits(snapshot, status, before.splits, analysis)
+        splits, analysis = check_splits(snapshot, status, before, analysis)
         evidence = evidence.model_copy(update={"splits": splits})
     requests = max((f.candidate.total for f in findings if f.own and f.unit == "requests"), default=0)
     return status.model_copy(
@@ -186,7 +195,8 @@ def _count(
     assert status.stage.programmed_at is not None  # noqa: S101  likewise
     before = continued(before, reading)
     span = span_of(before, reading, status.stage.programmed_at)
-    known = {metric.name: metric for metric in before.metrics}
+    stored = {metric.name: metric for metric in before.metrics}
+    known = dict(stored)
     shown = {metric.name: metric for metric in status.analysis}
     findings = []
     for comparison in comparisons(status, snapshot.stages):
@@ -197,8 +207,17 @@ def _count(
             edges = known[metric.name].edges if metric.name in known else []
             state = known.get(name) or MetricEvidence(name=name)
             candidate, baseline = reading.counts(metric.name, comparison, edges, span)
+            phis = clusterings(
+                stored.get(metric.name),
+                len(candidate),
+                snapshot.analysis.clustering,
+                audience=comparison.candidate.audience,
+            )
             if span.until > span.after:
-                state = known[name] = _updated(state, candidate, baseline, snapshot.analysis)
+                state = _updated(state, candidate, baseline, phis, snapshot.analysis)
+                slices = reading.slices(metric.name, comparison, edges, span)
+                enough = max(_mean_e_value(state), WHOLE_PPM / snapshot.analysis.false_rollback_rate)
+                state = known[name] = with_slices(state, slices, baseline, phis, enough)
             so_far = shown.get(name) or MetricStatus(name=name, verdict=Verdict.INSUFFICIENT)
             findings.append(
                 Finding(
@@ -206,10 +225,11 @@ def _count(
                     candidate=_sum(so_far.candidate, candidate[-1]),
                     baseline=_sum(so_far.baseline, baseline[-1]) if baseline else _last_reference(state),
                     e_value=_mean_e_value(state),
+                    control=control_e_value(state),
                     compared=baseline is not None,
                     own=comparison.own,
                     min_requests=snapshot.stages[status.stage.index].min_requests,
-                    clustering=snapshot.analysis.clustering,
+                    clustering=max(phis),
                     tests=len(candidate),
                     safety=_safety(state, snapshot.analysis) if baseline else None,
                 )
@@ -300,7 +320,9 @@ def _with_reports(
     span = Span(counted, until, not_before if reports.saw(counted) else max(not_before, counted))
     candidate = reports.counts(status.candidate, state.edges, span)
     baseline = reports.counts(status.stable, state.edges, span) if compared else None
-    after = _updated(state, candidate, baseline, snapshot.analysis)
+    # Agents do not tell the slices apart.
+    phis = [snapshot.analysis.clustering] * len(candidate)
+    after = _updated(state, candidate, baseline, phis, snapshot.analysis)
     end = datetime.fromtimestamp(until, UTC)
     return (
         after.model_copy(update={"counted_until": end}),
@@ -310,11 +332,15 @@ def _with_reports(
 
 
 def _updated(
-    state: MetricEvidence, candidate: list[Counts], baseline: list[Counts] | None, analysis: Analysis
+    state: MetricEvidence,
+    candidate: list[Counts],
+    baseline: list[Counts] | None,
+    phis: list[float],
+    analysis: Analysis,
 ) -> MetricEvidence:
-    """The metric's tests after one more interval; each test has its own pair of counts."""
+    """The metric's tests after one more interval; each test has its own pair of counts, and its own clustering."""
     if baseline and analysis.advance_on is AdvanceOn.EVIDENCE:
-        state = _with_safety(state, candidate, baseline, analysis)
+        state = _with_safety(state, candidate, baseline, phis, analysis)
     tests = [HarmTest.decode(text) for text in state.tests] or [HarmTest() for _ in candidate]
     references = state.reference or [Counts() for _ in candidate]
     if baseline:
@@ -326,9 +352,7 @@ def _updated(
         values = [*silent, _against_reference(candidate[-1], references[-1])]
     return state.model_copy(
         update={
-            "tests": [
-                test.after(e, analysis.clustering).encode() for test, e in zip(tests, values, strict=True)
-            ],
+            "tests": [test.after(e, phi).encode() for test, e, phi in zip(tests, values, phis, strict=True)],
             "reference": [_sum(r, b) for r, b in zip(references, baseline, strict=True)]
             if baseline
             else references,
@@ -337,14 +361,18 @@ def _updated(
 
 
 def _with_safety(
-    state: MetricEvidence, candidate: list[Counts], baseline: list[Counts], analysis: Analysis
+    state: MetricEvidence,
+    candidate: list[Counts],
+    baseline: list[Counts],
+    phis: list[float],
+    analysis: Analysis,
 ) -> MetricEvidence:
     tests = [SafetyTest.decode(text) for text in state.safety] or [SafetyTest() for _ in candidate]
     values = [
         safety_log_e_values(_interval(c, b), analysis.max_ratio)
         for c, b in zip(candidate, baseline, strict=True)
     ]
-    after = [test.after(e, analysis.clustering) for test, e in zip(tests, values, strict=True)]
+    after = [test.after(e, phi) for test, e, phi in zip(tests, values, phis, strict=True)]
     return state.model_copy(update={"safety": [test.encode() for test in after]})
 
 

@@ -4,25 +4,28 @@
 programmed is not what users meet, and nothing rises. Needs no control slices; with them, their scatter tells how sure it
 may be (``dispersion.share_clustering``).
 
-**A/A check.** The harm test between the control slices, which run stable, and the rest of stable. One that alarms was
-fooled by something else than the candidate. How it is called, for each pair of counts that is tested:
+**A/A check.** Every control slice is a twin of the candidate's arm, but for its version: a part of the users, drawn by
+conversation, that is compared with all the rest of stable. If the test of harm alarms there, it was fooled by something
+else than a version. Per interval and pair of counts that is tested:
 
-    control = control.after(harm_log_e_values(control_interval(slices, rest)), φ_t)     a HarmTest, stored beside the other
-    Finding(…, control=control.e_value)                                                  averaged like the metric's own
+    control = control.after(control_log_e_values(slices, stable), φ_t)
 
-``verdict.judge`` does the rest with ``is_noisy`` and ``outweighs``.
+Harm counts as far as it goes beyond that (``beyond_noise``).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Self
+
+import numpy as np
 
 from controller.api.status import Counts
 from controller.core.mixture import StartMixture
-from controller.core.statistics import Interval, log_e_value_against_reference
+from controller.core.statistics import log_e_value_against_reference
+from controller.core.traffic import CONTROL_SLICES
 
 SPLIT_THRESHOLD = 1000.0
 """E-value of a wrong split from which on nothing rises: at most one delivery in a thousand is held by mistake."""
@@ -87,19 +90,67 @@ def is_split_wrong(test: SplitTest) -> bool:
     return test.e_value >= SPLIT_THRESHOLD
 
 
-def control_interval(slices: Iterable[Counts], rest: Counts) -> Interval:
-    """The A/A check's table: all control slices as the candidate, the rest of stable as the baseline."""
-    counted = list(slices)
-    return Interval(
-        sum(each.bad for each in counted), sum(each.total for each in counted), rest.bad, rest.total
-    )
+_MARGIN = 3.0
+"""Noise that goes on stays above the bar through a few intervals without any; noise that has ended falls below it soon."""
+
+CONTROL_RATIOS = (2.0, 8.0, 100.0)
+"""How much worse than the rest of stable a slice may look."""
+
+
+@dataclass(frozen=True, slots=True)
+class ControlTest(StartMixture):
+    """The A/A check: evidence that a control slice is worse than all the rest of stable, averaged over the slices."""
+
+    log_evidence: tuple[float, ...] = (-math.inf,) * (CONTROL_SLICES * len(CONTROL_RATIOS))
+
+    def forgetting(self, enough: float) -> Self:
+        """The same without what makes no difference any more, so that noise which has ended is believed to have ended.
+
+        Cutting down an e-process keeps it one.
+
+        Args:
+            enough: What the e-value needs to stay able to reach by one ratio of one slice alone.
+        """
+        most = math.log(_MARGIN * enough * len(self.log_evidence))
+        return replace(self, log_evidence=tuple(min(each, most) for each in self.log_evidence))
+
+
+def control_log_e_values(slices: Sequence[Counts], stable: Counts) -> tuple[float, ...]:
+    """Natural logarithms of FNCH(s_j; ω) / FNCH(s_j; 1) for each slice j and each of ``CONTROL_RATIOS`` ω.
+
+    All slices are parts of one whole, so that they are looked at together.
+
+    Args:
+        slices: Counts of each of the ``CONTROL_SLICES`` slices in the interval.
+        stable: Counts of all of stable in it, the slices included.
+    """
+    if stable.bad in (0, stable.total):
+        return (0.0,) * (len(slices) * len(CONTROL_RATIOS))
+    drawn = np.array([[each.total] for each in slices], dtype=float)
+    seen = np.array([[each.bad] for each in slices], dtype=float)
+    good, most = stable.total - stable.bad, min(stable.bad, int(drawn.max()))
+    k = np.arange(most, dtype=float)
+    # As log_ways of each slice, over k = 0 … most: what cannot be has no ways. Where a slice has more requests than stable
+    # has good ones, it starts at the first k that can be.
+    first = np.maximum(drawn - good, 0.0)
+    possible = (k >= first) & (k < drawn)
+    more = np.where(possible, (drawn - k) * (stable.bad - k), 1.0)
+    less = np.where(possible, (k + 1) * (good - drawn + k + 1), 1.0)
+    ways = np.hstack([np.zeros_like(drawn), np.cumsum(np.log(more) - np.log(less), axis=1)])
+    k = np.arange(most + 1, dtype=float)
+    ways = np.where((k >= first) & (k <= drawn), ways, -np.inf)
+    slopes = np.log((1.0, *CONTROL_RATIOS))
+    terms = ways[:, None, :] + slopes[:, None] * (k - seen)[:, None, :]
+    largest = terms.max(axis=2)
+    sums = largest + np.log(np.exp(terms - largest[:, :, None]).sum(axis=2))
+    return tuple((sums[:, :1] - sums[:, 1:]).ravel().tolist())
+
+
+def beyond_noise(e_value: float, control: float) -> float:
+    """The evidence of harm that is left when what stable shows against itself is taken off."""
+    return e_value / max(1.0, control)
 
 
 def is_noisy(control: float, alpha: float) -> bool:
-    """Whether the A/A check's e-value alarms: the verdict is Error, NoisyEvidence, unless ``outweighs``."""
+    """Whether the A/A check's e-value alarms: what has not failed is Error, NoisyEvidence."""
     return control >= 1 / alpha
-
-
-def outweighs(e_value: float, control: float, alpha: float) -> bool:
-    """Whether evidence of harm is so much above what noise alone showed that it stands in spite of it."""
-    return e_value >= control / alpha

@@ -21,10 +21,17 @@ GRID = timedelta(seconds=1)
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """One side of the comparison: a revision's general traffic, or its traffic from the stage's audience."""
+    """One side of the comparison: a revision's general traffic, or its traffic from the stage's audience.
+
+    Attributes:
+        revision: Name of the AgentRevision.
+        audience: Whether it is the audience's traffic.
+        control: Number of the control slice that is meant; 0 for all of the traffic, slices included.
+    """
 
     revision: str
     audience: bool
+    control: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from controller.api.delivery import MetricName
 from controller.api.status import Counts
 from controller.core.catalogue import CounterTerm, LatencyDefinition, MetricDefinition
 from controller.core.counts import Scrapes, Series, Span, increment
 from controller.core.stages import Arm
+from controller.core.traffic import CONTROL_SLICES
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,7 @@ class Catalogue:
         liveness: Name of a series that every router process always has.
         override: Name of a gauge of every router process that is above 0 while a person overrides its splits.
         label: The label that tells whose traffic a series counts.
+        slice_label: The label that numbers stable's control slices, from 1; absent from all other series.
         value: That label's value for (rollout key, revision, audience).
         errors: Terms of the ``errors`` metric.
         latency: Terms of the ``latency`` metric.
@@ -30,6 +32,7 @@ class Catalogue:
     liveness: str
     override: str
     label: str
+    slice_label: str
     value: Callable[[str, str, bool], str]
     errors: MetricDefinition
     latency: LatencyDefinition
@@ -63,8 +66,13 @@ class Tally:
         self._key = key
         self._catalogue = catalogue
         self._series: dict[tuple[str, str], list[Series]] = defaultdict(list)
+        self._sliced: dict[tuple[str, str, str], list[Series]] = defaultdict(list)
         for one in series:
-            self._series[one.labels.get("__name__", ""), one.labels.get(catalogue.label, "")].append(one)
+            name, value = one.labels.get("__name__", ""), one.labels.get(catalogue.label, "")
+            self._series[name, value].append(one)
+            if number := one.labels.get(catalogue.slice_label):
+                self._sliced[name, value, number].append(one)
+        self._increments: dict[tuple[int, Span], int] = {}
 
     def counts(self, metric: str, arm: Arm, edges: list[float], span: Span, scrapes: Scrapes) -> list[Counts]:
         """One pair of counts for each test of the metric: one for errors, one an edge for latency.
@@ -86,16 +94,28 @@ class Tally:
         buckets = self.histogram(arm, span, scrapes)
         return [_counts(total - buckets.get(edge, 0), total) for edge in edges]
 
+    def slices(
+        self, metric: str, arm: Arm, edges: list[float], span: Span, scrapes: Scrapes
+    ) -> list[list[Counts]]:
+        """For each test of the metric the counts of each control slice; all are 0 where there are none.
+
+        Raises:
+            UnusableSamplesError: If a newest sample is not a finite number of events.
+        """
+        slices = (replace(arm, control=number) for number in range(1, CONTROL_SLICES + 1))
+        found = [self.counts(metric, each, edges, span, scrapes) for each in slices]
+        return [list(of_test) for of_test in zip(*found, strict=True)]
+
     def histogram(self, arm: Arm, span: Span, scrapes: Scrapes) -> dict[float, int]:
         """Completed requests at or below each edge (milliseconds), cumulative; the whole under infinity."""
         result: dict[float, int] = defaultdict(int)
         for series in self._of(self._catalogue.latency.buckets, arm):
-            result[float(series.labels["le"])] += increment(series, span, scrapes)
+            result[float(series.labels["le"])] += self._increment(series, span, scrapes)
         return dict(result)
 
     def _sum(self, terms: Iterable[CounterTerm], arm: Arm, span: Span, scrapes: Scrapes) -> int:
         return sum(
-            term.coefficient * increment(series, span, scrapes)
+            term.coefficient * self._increment(series, span, scrapes)
             for term in terms
             for series in self._of(term.metric, arm)
             if all(series.labels.get(name) == value for name, value in term.labels)
@@ -103,7 +123,16 @@ class Tally:
 
     def _of(self, metric: str, arm: Arm) -> list[Series]:
         value = self._catalogue.value(self._key, arm.revision, arm.audience)
+        if arm.control:
+            return self._sliced.get((metric, value, str(arm.control)), [])
         return self._series.get((metric, value), [])
+
+    def _increment(self, series: Series, span: Span, scrapes: Scrapes) -> int:
+        """Worked out once: what a slice counts, all of stable counts too."""
+        key = id(series), span
+        if key not in self._increments:
+            self._increments[key] = increment(series, span, scrapes)
+        return self._increments[key]
 
 
 def _counts(bad: int, total: int) -> Counts:

@@ -8,7 +8,7 @@ from controller.api.reasons import Reason, Verdict
 from controller.api.status import Counts, MetricStatus
 from controller.core.detectable import min_detectable_ratio, min_detectable_ratio_against_rate
 from controller.core.safety import THRESHOLD as SAFE
-from controller.core.soundness import is_noisy, outweighs
+from controller.core.soundness import beyond_noise, is_noisy
 from controller.core.statistics import tolerated_rate
 
 SUSPICION = 3.0
@@ -81,28 +81,24 @@ def judge(findings: list[Finding], alpha: float, watched: int) -> list[MetricSta
 
     E-values are averaged with equal weights over everything that the rollout will ever watch, fixed by its frozen
     metrics and stages; what is not watched yet stands at 1. The mean reaches 1/α with probability at most α for a
-    version that is no worse, however the metrics depend on each other. What the A/A check finds to be noise adds nothing.
+    version that is no worse, however the metrics depend on each other. Of each only what is beyond noise is added: what the
+    A/A check shows between parts of stable is taken off.
 
     Args:
         findings: What is watched in this stage.
         alpha: α, the chance to take back a good version.
         watched: How many findings there are when everything is watched.
     """
-    noise = [
-        is_noisy(finding.control, alpha) and not outweighs(finding.e_value, finding.control, alpha)
-        for finding in findings
-    ]
-    counted = [0.0 if noisy else finding.e_value for finding, noisy in zip(findings, noise, strict=True)]
+    counted = [beyond_noise(finding.e_value, finding.control) for finding in findings]
     combined = (sum(counted) + watched - len(findings)) / watched
     threshold, most = watched / alpha, max(counted)
+    # Others may have carried the mean over the bar together; the worst then stands for them.
+    failed = [combined >= 1 / alpha and e_value >= min(most, threshold) for e_value in counted]
     return [
         _noisy(finding, threshold)
-        if noisy
-        # Others may have carried the mean over the bar together; the worst then stands for them.
-        else _status(
-            finding, failed=combined >= 1 / alpha and e_value >= min(most, threshold), threshold=threshold
-        )
-        for finding, noisy, e_value in zip(findings, noise, counted, strict=True)
+        if is_noisy(finding.control, alpha) and not has_failed
+        else _status(finding, failed=has_failed, threshold=threshold)
+        for finding, has_failed in zip(findings, failed, strict=True)
     ]
 
 

@@ -32,6 +32,7 @@ CATALOGUE = Catalogue(
     liveness="live",
     override="overridden",
     label="version",
+    slice_label="slice",
     value=lambda key, revision, audience: f"{key}/{revision}{'~audience' if audience else ''}",
     errors=MetricDefinition("errors", total=(CounterTerm("requests"),), bad=(CounterTerm("failed"),)),
     latency=LatencyDefinition(

@@ -19,7 +19,7 @@ from controller.core.plan import Plan, plan
 from controller.core.snapshot import Revision, Samples, Snapshot
 from controller.core.stages import evaluation_due, table_of
 from controller.core.tally import Catalogue
-from controller.core.traffic import WHOLE_PPM, Backend, Programmed, TrafficTable
+from controller.core.traffic import CONTROL_SLICES, WHOLE_PPM, Backend, Programmed, TrafficTable
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -171,6 +171,19 @@ class World:
 
     def count(self, revision: str, requests: int, *, audience: bool = False) -> None:
         """A revision answers this many requests as it behaves."""
+        for control, part in enumerate(self._parts(revision, requests, audience=audience)):
+            self._count(revision, part, audience=audience, control=control)
+
+    def _parts(self, revision: str, requests: int, *, audience: bool) -> list[int]:
+        """A revision's requests outside of control slices; then those in each, if it is stable and there are slices."""
+        table = self.served
+        if table is None or revision != table.stable.revision or audience or not table.control_slice_ppm:
+            return [requests]
+        share = table.control_slice_ppm / (WHOLE_PPM - table.weight_ppm)
+        shares = [1 - CONTROL_SLICES * share, *[share] * CONTROL_SLICES]
+        return [int(each) for each in self.random.multinomial(requests, shares)]
+
+    def _count(self, revision: str, requests: int, *, audience: bool, control: int) -> None:
         behaviour = self.behaviour_of(self.revisions[revision], audience=audience)
         failed = self._binomial(requests, behaviour.errors)
         answered, left, share = [], requests, 1.0
@@ -178,15 +191,18 @@ class World:
             left = self._binomial(left, within / share if share else 0.0)
             answered.append(left)
             share = within
-        of, cluster = self.catalogue, self.catalogue.value(self.rollout.metadata.key, revision, audience)
-        self._add(cluster, of.errors.total[0].metric, requests)
+        of = self.catalogue
+        whose = {of.label: of.value(self.rollout.metadata.key, revision, audience)}
+        if control:
+            whose[of.slice_label] = str(control)
+        self._add(whose, of.errors.total[0].metric, requests)
         if failed:
             (bad,) = of.errors.bad
-            self._add(cluster, bad.metric, failed, dict(bad.labels))
-        self._add(cluster, of.latency.count.metric, requests)
+            self._add(whose, bad.metric, failed, dict(bad.labels))
+        self._add(whose, of.latency.count.metric, requests)
         for edge, amount in zip(of.latency.edges, reversed(answered), strict=True):
-            self._add(cluster, of.latency.buckets, amount, {"le": f"{edge:g}"})
-        self._add(cluster, of.latency.buckets, requests, {"le": "+Inf"})
+            self._add(whose, of.latency.buckets, amount, {"le": f"{edge:g}"})
+        self._add(whose, of.latency.buckets, requests, {"le": "+Inf"})
 
     def take_samples(self) -> None:
         """Prometheus scrapes the router."""
@@ -201,8 +217,10 @@ class World:
         """All labels of one series of the one router."""
         return tuple({"__name__": name, "job": "envoy", "instance": "router-0", **(labels or {})}.items())
 
-    def _add(self, cluster: str, name: str, amount: int, labels: Mapping[str, str] | None = None) -> None:
-        self.counters[self.labels(name, {self.catalogue.label: cluster, **(labels or {})})] += amount
+    def _add(
+        self, whose: Mapping[str, str], name: str, amount: int, labels: Mapping[str, str] | None = None
+    ) -> None:
+        self.counters[self.labels(name, {**whose, **(labels or {})})] += amount
 
     def _binomial(self, n: int, p: float) -> int:
         if p in (0.0, 1.0) or n <= 0:

@@ -40,7 +40,7 @@ def test_a_stage_lasts_until_safety_is_shown() -> None:
     assert errors.safety is not None
     assert 1 < errors.safety < 20
     assert "not shown to be less than 2 times as bad" in errors.message
-    world.live(600)
+    world.live(1200)
     assert world.rollout.status.state is State.STABLE
 
 

@@ -106,7 +106,7 @@ def test_requests_that_were_lost_count_as_slow() -> None:
     candidate = world.rollout.status.candidate
     assert candidate is not None
     for _ in range(3):
-        world._add(f"shop/agent/{candidate.revision}", "lost", 20)
+        world._add({"cluster": f"shop/agent/{candidate.revision}"}, "lost", 20)
         world.live(15)
     status = world.rollout.status
     assert status.last_rollback is not None

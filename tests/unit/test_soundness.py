@@ -5,16 +5,18 @@ import pytest
 
 from controller.api.status import Counts
 from controller.core.soundness import (
+    CONTROL_RATIOS,
     SPLIT_CLUSTERING,
+    ControlTest,
     SplitTest,
-    control_interval,
+    beyond_noise,
+    control_log_e_values,
     is_noisy,
     is_split_wrong,
-    outweighs,
     share_bounds,
     split_log_e_values,
 )
-from controller.core.statistics import Interval
+from controller.core.statistics import Interval, log_e_value
 
 
 @pytest.mark.parametrize(
@@ -85,13 +87,38 @@ def test_no_requests_say_nothing_about_the_split() -> None:
     assert set(split_log_e_values(0, 0, 0.1)) == {0.0}
 
 
-def test_the_control_slices_together_are_compared_with_the_rest_of_stable() -> None:
-    slices = [Counts(bad=1, total=100), Counts(bad=3, total=90)]
-    assert control_interval(iter(slices), Counts(bad=9, total=800)) == Interval(4, 190, 9, 800)
+@pytest.mark.parametrize(("requests", "bad"), [(0, 0), (40, 0), (40, 40), (40, 3), (40, 37), (500, 120)])
+def test_each_slice_is_compared_with_all_the_rest_of_stable(requests: int, bad: int) -> None:
+    random = np.random.default_rng(requests + bad)
+    totals = random.multinomial(requests, [0.06] * 8 + [0.52])
+    failed = random.multivariate_hypergeometric(totals, bad)
+    slices = [Counts(bad=int(s), total=int(n)) for s, n in zip(failed[:8], totals[:8], strict=True)]
+    expected = [
+        log_e_value(Interval(s.bad, s.total, bad - s.bad, requests - s.total), ratio)
+        for s in slices
+        for ratio in CONTROL_RATIOS
+    ]
+    found = control_log_e_values(slices, Counts(bad=bad, total=requests))
+    assert found == pytest.approx(expected, abs=1e-12)
 
 
-def test_noise_holds_unless_the_harm_is_far_beyond_it() -> None:
+def test_one_slice_that_fails_is_noise() -> None:
+    slices, check = [Counts(bad=9, total=10), *[Counts(bad=1, total=10)] * 7], ControlTest()
+    for _ in range(4):
+        check = check.after(control_log_e_values(slices, Counts(bad=26, total=180)), 1.0)
+    assert is_noisy(check.e_value, alpha=0.01)
+    assert ControlTest.decode(check.encode()).e_value == pytest.approx(check.e_value)
+
+
+def test_slices_that_are_like_the_rest_are_no_noise() -> None:
+    slices, check = [Counts(bad=1, total=10)] * 8, ControlTest()
+    for _ in range(100):
+        check = check.after(control_log_e_values(slices, Counts(bad=18, total=180)), 1.0)
+    assert check.e_value < 1
+
+
+def test_harm_counts_as_far_as_it_is_beyond_noise() -> None:
+    assert beyond_noise(150.0, control=0.3) == 150.0
+    assert beyond_noise(150.0, control=10.0) == 15.0
     assert is_noisy(100.0, alpha=0.01)
     assert not is_noisy(99.0, alpha=0.01)
-    assert outweighs(20_000.0, 150.0, alpha=0.01)
-    assert not outweighs(14_000.0, 150.0, alpha=0.01)

@@ -39,7 +39,7 @@ def test_noise_does_not_keep_what_is_worse_by_far() -> None:
     assert errors.verdict is Verdict.FAIL
 
 
-def test_what_is_noise_adds_nothing_to_the_others() -> None:
+def test_what_is_noise_adds_little_to_the_others() -> None:
     noisy = replace(FINDING, name="latency", e_value=150.0, control=120.0)
     errors, latency = judge([replace(FINDING, e_value=60.0), noisy], ALPHA, watched=2)
     assert errors.verdict is Verdict.INSUFFICIENT

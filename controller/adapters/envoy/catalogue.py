@@ -8,6 +8,7 @@ from controller.adapters.envoy.metrics import (
     LATENCY,
     LIVENESS_METRIC,
     OVERRIDE_METRIC,
+    SLICE_LABEL,
 )
 from controller.adapters.envoy.naming import cluster_name
 from controller.core.tally import Catalogue
@@ -16,6 +17,7 @@ CATALOGUE = Catalogue(
     liveness=LIVENESS_METRIC,
     override=OVERRIDE_METRIC,
     label=CLUSTER_LABEL,
+    slice_label=SLICE_LABEL,
     value=cluster_name,
     errors=ERRORS,
     latency=LATENCY,

@@ -1,0 +1,142 @@
+"""What stable's control slices tell about one metric, as state that goes on after a restart.
+
+Each test of the metric has its own: the slices' counts so far, from which its clustering is estimated for the next
+interval, and the A/A check.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from controller.api.status import Counts, MetricEvidence
+from controller.core.dispersion import clustering
+from controller.core.mixture import UnknownStateError, decode_state, encode_state
+from controller.core.soundness import ControlTest, control_log_e_values
+from controller.core.traffic import CONTROL_SLICES
+
+_VERSION = "c1"
+
+
+@dataclass(frozen=True, slots=True)
+class Controls:
+    """The control slices beside one test.
+
+    Attributes:
+        counts: Of each slice, over all intervals counted so far in the rollout.
+        check: The A/A check.
+    """
+
+    counts: tuple[Counts, ...] = (Counts(),) * CONTROL_SLICES
+    check: ControlTest = field(default_factory=ControlTest)
+
+    def after(self, slices: Sequence[Counts], stable: Counts, phi: float, enough: float) -> Controls:
+        """The state after one more interval.
+
+        Args:
+            slices: Counts of each slice in the interval.
+            stable: Counts of all of stable in it.
+            phi: The clustering as it was estimated before.
+            enough: More evidence of noise than this makes no difference.
+        """
+        counts = tuple(
+            Counts(bad=before.bad + more.bad, total=before.total + more.total)
+            for before, more in zip(self.counts, slices, strict=True)
+        )
+        check = self.check.after(control_log_e_values(slices, stable), phi)
+        return Controls(counts, check.forgetting(enough))
+
+    def encode(self) -> str:
+        """One line of text; ``decode`` reads it back."""
+        counted = [number for each in self.counts for number in (each.bad, each.total)]
+        return f"{encode_state(_VERSION, *counted)};{self.check.encode()}"
+
+    @classmethod
+    def decode(cls, text: str) -> Controls:
+        """The state written by ``encode``.
+
+        Raises:
+            UnknownStateError: If the text is not such a state.
+        """
+        counts, _, check = text.partition(";")
+        numbers = decode_state(counts, _VERSION, 2 * CONTROL_SLICES)
+        if not all(0 <= number < math.inf for number in numbers):
+            raise UnknownStateError(f"status.evidence has the unknown state {text[:60]!r}")
+        pairs = zip(numbers[::2], numbers[1::2], strict=True)
+        return cls(
+            tuple(Counts(bad=int(bad), total=int(total)) for bad, total in pairs), ControlTest.decode(check)
+        )
+
+
+def clusterings(everyone: MetricEvidence | None, tests: int, prior: float, *, audience: bool) -> list[float]:
+    """φ_t of each test of a metric, from what was counted up to t − 1.
+
+    Nobody of an audience is in a slice. It is taken to be no less clustered than everyone, nor than is said.
+
+    Args:
+        everyone: The metric's state for everyone, before this interval.
+        tests: How many tests the metric has.
+        prior: ``analysis.clustering``.
+        audience: Whether the audience is compared.
+
+    Raises:
+        UnknownStateError: If a stored state is not one of this version's.
+    """
+    found = [clustering(each.counts, prior) for each in _controls(everyone, tests)]
+    return [max(prior, phi) for phi in found] if audience else found
+
+
+def with_slices(
+    state: MetricEvidence,
+    slices: list[list[Counts]],
+    stable: list[Counts] | None,
+    phis: list[float],
+    enough: float,
+) -> MetricEvidence:
+    """The metric's state after one more interval of the control slices.
+
+    Args:
+        state: The state of the metric for everyone, or of another group, which has no slices.
+        slices: For each test the counts of each slice in the interval; empty where there are none.
+        stable: For each test the counts of all of stable in it.
+        phis: φ_t of each test.
+        enough: More evidence of noise than this makes no difference.
+
+    Raises:
+        UnknownStateError: If a stored state is not one of this version's.
+    """
+    if stable is None or not any(each.total for of_test in slices for each in of_test):
+        return state
+    after = [
+        each.after(of_test, whole, phi, enough).encode()
+        for each, of_test, whole, phi in zip(_controls(state, len(slices)), slices, stable, phis, strict=True)
+    ]
+    return state.model_copy(update={"controls": after})
+
+
+def control_e_value(state: MetricEvidence) -> float:
+    """E of the metric's A/A check, averaged as its harm tests are; 1 where there were no slices.
+
+    Raises:
+        UnknownStateError: If a stored state is not one of this version's.
+    """
+    found = [Controls.decode(text).check.e_value for text in state.controls]
+    return sum(found) / len(found) if found else 1.0
+
+
+def sizes_of(state: MetricEvidence | None) -> list[int]:
+    """How many events each control slice had so far; none where there were no slices.
+
+    Raises:
+        UnknownStateError: If a stored state is not one of this version's.
+    """
+    return (
+        [each.total for each in Controls.decode(state.controls[0]).counts] if state and state.controls else []
+    )
+
+
+def _controls(state: MetricEvidence | None, tests: int) -> list[Controls]:
+    """Nothing is known of slices in states of older versions."""
+    known = [Controls.decode(text) for text in state.controls] if state else []
+    return known or [Controls()] * tests

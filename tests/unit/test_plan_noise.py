@@ -1,0 +1,75 @@
+"""Whether stable is like itself: what a plan makes of its control slices."""
+
+from __future__ import annotations
+
+from controller.api.reasons import ConditionType, Reason, State, Verdict
+from controller.core.counts import Scrapes, Span
+from controller.core.stages import Arm
+from controller.core.tally import Tally
+from tests.virtual import CATALOGUE, Behaviour, VirtualRollout, rollout_of
+
+STAGES = [{"weight": weight, "minDuration": "5m", "minRequests": 10} for weight in ("5%", "50%", "100%")]
+BROKEN = Behaviour(errors=0.9)
+
+
+def delivering(**kwargs: object) -> VirtualRollout:
+    world = VirtualRollout(rollout_of(stages=STAGES), per_second=100, **kwargs)  # type: ignore[arg-type]
+    world.settle()
+    world.live(60)
+    world.want("http://v2")
+    world.settle()
+    return world
+
+
+def test_a_slice_of_stable_that_fails_holds_the_weight_and_takes_nothing_back() -> None:
+    world = delivering(slices={3: BROKEN})
+    world.live(600)
+    status = world.rollout.status
+    assert (status.weight, status.state, status.verdict) == (50_000, State.BLIND, Verdict.ERROR)
+    (errors,) = status.analysis
+    assert errors.reason is Reason.NOISY_EVIDENCE
+    progressing = status.condition(ConditionType.PROGRESSING)
+    assert progressing is not None
+    assert (progressing.status, progressing.reason) == ("True", Reason.NOISY_EVIDENCE)
+    assert "stable differs from itself" in progressing.message
+
+
+def test_a_candidate_that_looks_as_bad_as_a_slice_of_stable_is_not_taken_back() -> None:
+    world = delivering(slices=dict.fromkeys((1, 3, 5, 7), BROKEN), behaviour={"v2": BROKEN})
+    world.live(600)
+    status = world.rollout.status
+    assert status.candidate is not None
+    assert status.analysis[0].reason is Reason.NOISY_EVIDENCE
+    assert status.analysis[0].evidence > 100
+
+
+def test_a_candidate_that_is_worse_by_far_is_taken_back_in_spite_of_noise() -> None:
+    world = delivering(slices={3: Behaviour(errors=0.08)}, behaviour={"v2": Behaviour(errors=0.9)})
+    world.live(300)
+    assert world.rollout.status.state is State.ROLLED_BACK
+
+
+def test_when_stable_is_like_itself_again_the_weight_goes_on() -> None:
+    world = delivering(slices={3: Behaviour(errors=0.15)})
+    world.live(300)
+    assert world.rollout.status.analysis[0].reason is Reason.NOISY_EVIDENCE
+    world.slices = {}
+    world.live(3600)
+    assert world.rollout.status.state is State.STABLE
+
+
+def test_what_slices_count_is_part_of_what_stable_counts() -> None:
+    world = delivering()
+    world.live(120)
+    status, samples = world.rollout.status, world.read()
+    assert status.stable is not None
+    arm, scrapes = Arm(status.stable.revision, audience=False), Scrapes.of(samples.series[:1])
+    begin = world.now.timestamp() - 60
+    tally, span = Tally("shop/agent", samples.series, CATALOGUE), Span(begin, world.now.timestamp(), begin)
+    (whole,) = tally.counts("errors", arm, [], span, scrapes)
+    (slices,) = tally.slices("errors", arm, [], span, scrapes)
+    assert len(slices) == 8
+    assert abs(sum(each.total for each in slices) - 0.4 * 60 * 100) < 200
+    assert abs(whole.total - 0.95 * 60 * 100) < 100
+    (none,) = tally.slices("errors", Arm("another", audience=False), [], span, scrapes)
+    assert {(each.bad, each.total) for each in none} == {(0, 0)}
