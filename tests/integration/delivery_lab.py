@@ -132,6 +132,7 @@ class DeliveryLab:
         ports = [(free_port(), free_port()) for _ in range(replicas)]
         jobs = [
             ScrapeJob("envoy", path="/stats/prometheus"),
+            ScrapeJob("again", path="/stats/prometheus"),
             ScrapeJob("operator", tuple(f"{LOOPBACK}:{http}" for _, http in ports)),
         ]
         self.prometheus = self._stack.enter_context(Prometheus(jobs, scrape_interval=scrape))
@@ -154,12 +155,12 @@ class DeliveryLab:
         operators = [(LOOPBACK, replica.xds_port) for replica in self.replicas]
         return bootstrap(node, operators=operators, **self._access)
 
-    def _operator_command(self, replica: Replica, prometheus_url: str) -> list[str]:
+    def _operator_command(self, replica: Replica, prometheus_urls: Sequence[str]) -> list[str]:
         return [
             str(Path(sys.executable).with_name("agentrollout")),
             "operator",
             f"--kubeconfig={self.control_plane.kubeconfig}",
-            f"--prometheus-url={prometheus_url}",
+            *(f"--prometheus-url={url}" for url in prometheus_urls),
             f"--xds-address={LOOPBACK}:{replica.xds_port}",
             f"--http-address={LOOPBACK}:{replica.http_port}",
             f"--router-address={LOOPBACK}:{self.user_port}",
@@ -225,10 +226,10 @@ class DeliveryLab:
         lease = await self.leases.get(f"{self.namespace}/{LEASE}")
         return next(each for each in self.replicas if each.identity == lease["spec"]["holderIdentity"])
 
-    def use_prometheus(self, url: str) -> None:
-        """Have the operators, from their next start on, ask another Prometheus."""
+    def use_prometheus(self, *urls: str) -> None:
+        """Have the operators, from their next start on, ask another Prometheus, or several."""
         for replica in self.replicas:
-            replica.process.command = self._operator_command(replica, url)
+            replica.process.command = self._operator_command(replica, urls)
 
     def start_operator(self) -> None:
         """Start the first replica and wait until it is ready."""

@@ -6,9 +6,11 @@ import asyncio
 import json
 import os
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from email.utils import formatdate
 from enum import StrEnum
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -22,6 +24,7 @@ from controller.api.reasons import ConditionType, Reason, State, Verdict
 from controller.api.rollout import AgentRollout
 from devkit.controlplane import ControlPlane
 from devkit.process import LOOPBACK, free_port
+from devkit.prometheus import Prometheus, ScrapeJob
 from tests.integration.delivery_lab import DeliveryLab, manifest, stage
 
 OUTAGE = timedelta(seconds=float(os.environ.get("AGENTROLLOUT_TEST_OUTAGE_SECONDS", "15")))
@@ -37,8 +40,16 @@ class Fault(StrEnum):
     EMPTY = "has no envoy_server_live"
     NAN = "is nan"
     INFINITE = "is inf"
+    MINUS_INFINITE = "is -inf"
+    PARTIAL = "gave no complete answer: No StoreAPIs matched"
+    AHEAD = "s ahead of the operator's"
+    BEHIND = "s behind the operator's"
     STALE = "s old"
     HANGING = "did not answer within"
+
+
+_NO_NUMBERS = {Fault.NAN: "NaN", Fault.INFINITE: "+Inf", Fault.MINUS_INFINITE: "-Inf"}
+_OF_PROCESSES = (CATALOGUE.liveness, CATALOGUE.override)
 
 
 class FaultyPrometheus:
@@ -46,10 +57,23 @@ class FaultyPrometheus:
 
     def __init__(self, upstream: str) -> None:
         self.fault: Fault | None = None
+        self.reset_at = float("inf")
         self.seconds = 0.0
         self.asked_at: list[float] = []
+        self._lost: dict[str, float] = {}
         self._upstream = upstream
         self._frozen = 0.0
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[str]:
+        """Its URL, while it serves."""
+        port, app = free_port(), web.Application()
+        app.router.add_post("/{path:.*}", self.answer)
+        runner = web.AppRunner(app, shutdown_timeout=0.1)
+        await runner.setup()
+        await web.TCPSite(runner, LOOPBACK, port).start()
+        yield f"http://{LOOPBACK}:{port}"
+        await runner.cleanup()
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         form = await request.post()
@@ -64,15 +88,22 @@ class FaultyPrometheus:
             case Fault.MALFORMED:
                 return web.Response(text='{"status": "success", "data": {"resu')
             case Fault.CUT:
-                assert request.transport
-                request.transport.close()
-                return web.Response()
+                return _cut(request)
             case Fault.HANGING:
                 await asyncio.sleep(3600)
         await asyncio.sleep(self.seconds if begins else 0)
-        body = await self._ask(request)
+        try:
+            body = await self._ask(request)
+        except aiohttp.ClientConnectionError:
+            return _cut(request)
         body["data"]["result"] = self._distorted(body["data"]["result"], fault)
-        return web.json_response(body)
+        if fault is Fault.PARTIAL:
+            body["warnings"] = ["No StoreAPIs matched for this query"]
+        skew = {Fault.AHEAD: 60, Fault.BEHIND: -60}.get(fault, 0) if fault else 0
+        date = formatdate(datetime.now(UTC).timestamp() + skew, usegmt=True)
+        return web.json_response(
+            body, headers={"Date": date}, dumps=partial(json.dumps, separators=(",", ":"))
+        )
 
     @property
     def queries(self) -> int:
@@ -93,31 +124,39 @@ class FaultyPrometheus:
             frozen = self._frozen
             older = [{**one, "values": [v for v in one["values"] if v[0] < frozen]} for one in result]
             return [one for one in older if one["values"]]
-        if fault in (Fault.NAN, Fault.INFINITE):
-            broken = "NaN" if fault is Fault.NAN else "+Inf"
-            for one in result:
-                if one["metric"]["__name__"] != CATALOGUE.liveness:
-                    one["values"][-1][1] = broken
+        for one in result:
+            if one["metric"]["__name__"] not in _OF_PROCESSES:
+                self._distort(one, fault)
         return result
+
+    def _distort(self, counter: Any, fault: Fault | None) -> None:
+        if fault in _NO_NUMBERS:
+            counter["values"][-1][1] = _NO_NUMBERS[fault]
+        before = [value for time, value in counter["values"] if time < self.reset_at]
+        key = json.dumps(counter["metric"], sort_keys=True)
+        if before:
+            self._lost[key] = float(before[-1])
+        for sample in counter["values"][len(before) :]:
+            sample[1] = str(float(sample[1]) - self._lost[key]) if key in self._lost else sample[1]
+
+
+def _cut(request: web.Request) -> web.Response:
+    assert request.transport
+    request.transport.close()
+    return web.Response()
 
 
 @asynccontextmanager
 async def faulty_lab(
-    control_plane: ControlPlane, namespace: str, directory: Path
-) -> AsyncIterator[tuple[DeliveryLab, FaultyPrometheus]]:
-    lab = DeliveryLab(control_plane, namespace, directory)
-    proxy, port = FaultyPrometheus(lab.prometheus.url), free_port()
-    app = web.Application()
-    app.router.add_post("/{path:.*}", proxy.answer)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, LOOPBACK, port).start()
-    lab.use_prometheus(f"http://{LOOPBACK}:{port}")
-    try:
+    control_plane: ControlPlane, namespace: str, directory: Path, *more: Prometheus, routers: int = 1
+) -> AsyncIterator[tuple[DeliveryLab, list[FaultyPrometheus]]]:
+    """A lab whose operator asks faulty servers, the first of which stands before the lab's own Prometheus."""
+    lab = DeliveryLab(control_plane, namespace, directory, routers=routers)
+    proxies = [FaultyPrometheus(each.url) for each in (lab.prometheus, *more)]
+    async with AsyncExitStack() as stack:
+        lab.use_prometheus(*[await stack.enter_async_context(proxy.serving()) for proxy in proxies])
         async with lab:
-            yield lab, proxy
-    finally:
-        await runner.cleanup()
+            yield lab, proxies
 
 
 async def _first_version(lab: DeliveryLab) -> AgentRollout:
@@ -164,22 +203,33 @@ def _is_over(rollout: AgentRollout) -> bool:
     return datetime.now(UTC) > began + timedelta(seconds=7)
 
 
-async def test_a_stopped_prometheus_holds_the_weight_and_afterwards_the_version_is_promoted(
+async def test_neither_silence_nor_an_unusable_answer_advances_or_takes_back_a_healthy_version(
     control_plane: ControlPlane, namespace: str, tmp_path: Path
 ) -> None:
-    async with DeliveryLab(control_plane, namespace, tmp_path) as lab:
+    async with faulty_lab(control_plane, namespace, tmp_path) as (lab, [prometheus]):
         first = await _first_version(lab)
         stages = [stage("10%", seconds=6, requests=5), stage("100%", seconds=1)]
+        await lab.apply(manifest(namespace, lab.agent("new").url, stages=stages))
+        await lab.until(lambda r: r.status.verdict is Verdict.INSUFFICIENT)
+        silent = await _held(lab, _is_over)
+        said = silent.status.condition(ConditionType.PROGRESSING)
+        assert said
+        assert "0 of 5 requests counted" in said.message
+        prometheus.fault = Fault.UNAVAILABLE
+        await _held(lab, _blind(Fault.UNAVAILABLE))
         async with lab.users() as met:
-            await lab.apply(manifest(namespace, lab.agent("new").url, stages=stages))
-            before = await _passing(lab)
+            for fault in Fault:
+                prometheus.fault = fault
+                await _held(lab, _blind(fault))
+                asked = prometheus.queries
+                blind = await _held(lab, lambda _: prometheus.queries >= asked + 1)  # noqa: B023
+                assert _blind(fault)(blind)
+            prometheus.fault = None
             await asyncio.to_thread(lab.prometheus.stop)
             await _held(lab, _blind("cannot be reached"))
             until = datetime.now(UTC) + OUTAGE
             last = await _held(lab, lambda _: datetime.now(UTC) >= until)
-            assert _is_over(last)
             assert _blind("cannot be reached")(last)
-            assert last.status.analysis[0].candidate.total >= before.status.analysis[0].candidate.total
             await asyncio.to_thread(lab.prometheus.start)
             ended = await lab.until(lambda r: r.status.state is State.STABLE)
         assert ended.status.stable != first.status.stable
@@ -187,32 +237,67 @@ async def test_a_stopped_prometheus_holds_the_weight_and_afterwards_the_version_
         assert met.failed == 0
 
 
-async def test_no_unusable_answer_advances_or_takes_back_a_healthy_version(
-    control_plane: ControlPlane, namespace: str, tmp_path: Path
+async def test_what_happens_to_scrapes_and_servers_holds_up_nothing_and_counts_no_request_twice(
+    control_plane: ControlPlane, namespace: str, tmp_path: Path, prometheus_factory: Callable[..., Prometheus]
 ) -> None:
-    async with faulty_lab(control_plane, namespace, tmp_path) as (lab, prometheus):
-        first = await _first_version(lab)
-        stages = [stage("10%", seconds=6, requests=5), stage("100%", seconds=1)]
+    other = prometheus_factory(
+        [ScrapeJob("envoy", path="/stats/prometheus")], scrape_interval=0.5, replica="b"
+    )
+    async with faulty_lab(control_plane, namespace, tmp_path, other, routers=2) as (lab, servers):
+        both = [envoy.admin_address for envoy in lab.envoys]
+        await asyncio.to_thread(other.set_targets, "envoy", both)
+        await _first_version(lab)
+        scraped, first = lab.prometheus.set_targets, partial(setattr, servers[0])
+        disturbances: dict[str, tuple[Callable[[], object], ...]] = {
+            "two jobs scrape the same": (partial(scraped, "again", both),),
+            "one job less, and a router": (
+                partial(scraped, "again", []),
+                partial(scraped, "envoy", both[:1]),
+            ),
+            "a new router": (partial(scraped, "envoy", both, {"pod": "new"}),),
+            "counters begin again": (lambda: first("reset_at", datetime.now(UTC).timestamp()),),
+            "slow answers": (partial(first, "seconds", 0.8),),
+            "one of two servers is down": (partial(first, "fault", Fault.UNAVAILABLE),),
+            "it is back, and the other one down": (partial(first, "fault", None), other.stop),
+        }
+        stages = [stage("10%", seconds=600, requests=5), stage("100%")]
+        wanted = partial(manifest, namespace, lab.agent("new").url, stages=stages)
         async with lab.users() as met:
-            await lab.apply(manifest(namespace, lab.agent("new").url, stages=stages))
+            await lab.apply(wanted())
             await _passing(lab)
-            for fault in Fault:
-                prometheus.fault = fault
-                blind = await _held(lab, _blind(fault))
-                asked = prometheus.queries
-                await _held(lab, lambda _: prometheus.queries >= asked + 1)  # noqa: B023
-            assert _is_over(blind)
-            prometheus.fault = None
-            ended = await lab.until(lambda r: r.status.state is State.STABLE)
-        assert ended.status.stable != first.status.stable
+            for what, steps in disturbances.items():
+                for step in steps:
+                    await asyncio.to_thread(step)
+                asked, times = sum(server.queries for server in servers), 8 if what == "slow answers" else 4
+                seen = await _held(lab, lambda _: sum(s.queries for s in servers) >= asked + times)  # noqa: B023
+                assert (seen.status.state, seen.status.verdict) == (State.PROGRESSING, Verdict.PASS), what
+                if what == "slow answers":
+                    gaps = [later - earlier for earlier, later in pairwise(servers[0].asked_at[-times:])]
+            until = datetime.now(UTC)
+            await lab.apply(wanted(paused=True))  # news, with which evidence is stored
+            ended = await lab.until(lambda r: _counted_until(r) > until)
+            assert ended.status.candidate
+            counted = ended.status.analysis[0].candidate.total
+            served = lab.served(ended.status.candidate.revision)
+        assert 0.7 * served < counted <= served
         assert ended.status.last_rollback is None
+        assert ended.status.evidence
+        assert ended.status.evidence.continuous_since
         assert met.failed == 0
+        assert median(gaps) < 1.5  # one interval; it would be 1.8 if the answer's time came on top
+
+
+def _counted_until(rollout: AgentRollout) -> datetime:
+    evidence = rollout.status.evidence
+    assert evidence
+    assert evidence.counted_until
+    return evidence.counted_until
 
 
 async def test_a_failing_version_is_taken_back_as_soon_as_its_evidence_can_be_read_again(
     control_plane: ControlPlane, namespace: str, tmp_path: Path
 ) -> None:
-    async with faulty_lab(control_plane, namespace, tmp_path) as (lab, prometheus):
+    async with faulty_lab(control_plane, namespace, tmp_path) as (lab, [prometheus]):
         first, new = await _first_version(lab), lab.agent("new")
         stages = [stage("10%", seconds=6, requests=5), stage("100%", seconds=1)]
         async with lab.users() as met:
@@ -229,39 +314,3 @@ async def test_a_failing_version_is_taken_back_as_soon_as_its_evidence_can_be_re
         assert ended.status.stable == first.status.stable
         assert ended.status.last_rollback is not None
         assert ended.status.last_rollback.stage == "10%"
-
-
-async def test_a_slow_prometheus_does_not_stretch_the_time_between_evaluations(
-    control_plane: ControlPlane, namespace: str, tmp_path: Path
-) -> None:
-    async with faulty_lab(control_plane, namespace, tmp_path) as (lab, prometheus):
-        await _first_version(lab)
-        await lab.apply(manifest(namespace, lab.agent("new").url, stages=[stage("100%", seconds=600)]))
-        prometheus.seconds = 0.8
-        async with asyncio.timeout(60):
-            while prometheus.queries < 10:  # noqa: ASYNC110 - happens in another process
-                await asyncio.sleep(0.1)
-    gaps = [later - earlier for earlier, later in pairwise(prometheus.asked_at[1:])]
-    assert median(gaps) < 1.5  # one interval; it would be 1.8 if the answer's time came on top
-
-
-async def test_without_any_traffic_nothing_advances(
-    control_plane: ControlPlane, namespace: str, tmp_path: Path
-) -> None:
-    async with faulty_lab(control_plane, namespace, tmp_path) as (lab, prometheus):
-        first = await _first_version(lab)
-        stages = [stage("10%", seconds=1, requests=1), stage("100%", seconds=1, requests=1)]
-        await lab.apply(manifest(namespace, lab.agent("new").url, stages=stages))
-        await lab.until(lambda r: r.status.verdict is Verdict.INSUFFICIENT)
-        asked = prometheus.queries
-        async with asyncio.timeout(60):
-            while prometheus.queries < asked + 6:  # noqa: ASYNC110 - happens in another process
-                await asyncio.sleep(0.1)
-        quiet = await lab.get()
-        assert (quiet.status.weight, quiet.status.verdict) == (100_000, Verdict.INSUFFICIENT)
-        said = quiet.status.condition(ConditionType.PROGRESSING)
-        assert said is not None
-        assert "0 of 1 requests counted" in said.message
-        async with lab.users():
-            ended = await lab.until(lambda r: r.status.state is State.STABLE)
-        assert ended.status.stable != first.status.stable
