@@ -206,3 +206,8 @@ def test_more_bad_events_than_events_are_all_of_them() -> None:
     assert counted(series("total", [(1, 0), (2, 1)]), series("bad", [(1, 0), (2, 5)]), **parts) == [
         counts(1, 1)
     ]
+
+
+def test_a_scrape_is_known_by_its_millisecond() -> None:
+    assert reports(calls("ok", [(10.0004, 5), (20, 9)])).saw(10)
+    assert not reports(calls("ok", [(10.002, 5), (20, 9)])).saw(10)
