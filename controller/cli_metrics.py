@@ -37,11 +37,10 @@ def _root() -> None:
 @metrics.command()
 def check(
     file: Annotated[Path, typer.Option("-f", "--filename", help="The AgentRollout.")],
-    prometheus: Annotated[
+    prometheus_url: Annotated[
         str,
         typer.Option(
             callback=read_url,
-            metavar="URL",
             help="The Prometheus that scrapes routers and agents.",
         ),
     ] = "http://127.0.0.1:9090",
@@ -63,7 +62,7 @@ def check(
 
     Says what is missing, empty or mislabelled; ends with 1 if something is missing or mislabelled.
 
-    Example: agentrollout metrics check -f rollout.yaml --prometheus http://127.0.0.1:9090
+    Example: agentrollout metrics check -f rollout.yaml --prometheus-url http://127.0.0.1:9090
     """
     try:
         rollout = read_rollout(file)
@@ -73,7 +72,9 @@ def check(
         metadata = rollout.metadata.model_copy(update={"namespace": namespace})
         rollout = rollout.model_copy(update={"metadata": metadata})
     try:
-        findings = asyncio.run(_look(rollout, PrometheusSource(prometheus, http=prometheus_http_config_file)))
+        findings = asyncio.run(
+            _look(rollout, PrometheusSource(prometheus_url, http=prometheus_http_config_file))
+        )
     except MetricSourceError as error:
         fail(str(error), ExitCode.FAILED)
     console = Console(width=min(Console().width, WIDTH), highlight=False)

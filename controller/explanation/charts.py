@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-import plotext
 from rich.text import Text
 
 from controller.explanation.timeline import Timeline
@@ -27,6 +26,8 @@ class ChartError(Exception):
 
 def in_terminal(found: Timeline, width: int, height: int = 16) -> Text:
     """E-values on a logarithmic axis, the threshold as a line across, the beginning of each stage as a line down."""
+    import plotext  # noqa: PLC0415  the operator, which shares this program, has no use for it
+
     plotext.clear_figure()
     plotext.plot_size(width, height)
     plotext.theme("clear")

@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from multiprocessing import get_context
 from statistics import quantiles
 
 from controller.api.reasons import State
@@ -123,6 +121,9 @@ def simulate(
         seed: Seed of the first run; the others have the following ones.
         done: Called after each run.
     """
+    from concurrent.futures import ProcessPoolExecutor  # noqa: PLC0415  the operator has no use for it
+    from multiprocessing import get_context  # noqa: PLC0415  likewise
+
     found = []
     # Spawned, not forked: the caller may have threads, as one that shows progress has.
     with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as workers:
@@ -134,6 +135,7 @@ def simulate(
 
 def _stages(runs: Sequence[Run]) -> list[StageSummary]:
     titles = dict.fromkeys(stay.stage for run in runs for stay in run.stays)
+
     found = []
     for title in titles:
         stays = [stay for run in runs for stay in run.stays if stay.stage == title]

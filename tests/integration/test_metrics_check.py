@@ -32,7 +32,7 @@ def run(tmp_path: Path) -> Callable[..., Result]:
         manifest["spec"]["analysis"] = {"metrics": list(metrics)}
         path = tmp_path / "rollout.yaml"
         path.write_text(yaml.safe_dump(manifest))
-        command = ["metrics", "check", "-f", str(path), "--prometheus", url]
+        command = ["metrics", "check", "-f", str(path), "--prometheus-url", url]
         return CliRunner().invoke(app, command, env={"COLUMNS": "100"})
 
     return checked
