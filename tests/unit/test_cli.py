@@ -65,6 +65,12 @@ def test_a_wrong_setting_is_named_with_the_way_out(arguments: list[str], says: s
     assert says in output
 
 
+def test_several_urls_in_the_environment_are_separated_by_spaces() -> None:
+    code, output = run("operator", AGENTROLLOUT_PROMETHEUS_URL="http://a:9090 b:9090")
+    assert code == 2
+    assert "'b:9090' is not a URL" in output
+
+
 def test_a_kubeconfig_that_is_not_there_is_told_in_a_sentence() -> None:
     code, output = run("operator", "--prometheus-url", "http://p", "--kubeconfig", "/nowhere/config")
     assert code == 2
