@@ -79,9 +79,19 @@ class TalkingRollout(VirtualRollout):
         self.pod_counters[tuple({"__name__": name, **labels}.items())] += amount
 
 
-def talking(*metrics: str, stages: list[dict[str, Any]] | None = None, **kwargs: Any) -> TalkingRollout:
+def talking(
+    *metrics: str,
+    stages: list[dict[str, Any]] | None = None,
+    guardrails: list[dict[str, Any]] | None = None,
+    **kwargs: Any,
+) -> TalkingRollout:
     """A world whose first artifact is stable and has served for a minute, with these metrics."""
-    analysis = {"interval": "15s", "clustering": 1, "metrics": [{"name": name} for name in metrics]}
+    analysis = {
+        "interval": "15s",
+        "clustering": 1,
+        "metrics": [{"name": name} for name in metrics],
+        "guardrails": guardrails or [],
+    }
     spec: dict[str, Any] = {"analysis": analysis} | ({"stages": stages} if stages else {})
     world = TalkingRollout(rollout_of(**spec), **kwargs)
     world.settle()

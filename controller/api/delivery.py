@@ -8,6 +8,7 @@ from typing import Annotated, Self
 
 from pydantic import ConfigDict, Field, WithJsonSchema, model_validator
 
+from controller.api.guardrails import Guardrail
 from controller.api.model import Model
 from controller.api.quantities import Duration, Interval, Rate, Weight, rule
 from controller.api.selectors import Convention, Selector, VersionLabel
@@ -247,6 +248,11 @@ class Analysis(Model):
     metrics: Annotated[list[Metric], Field(min_length=1, max_length=16)] = Field(
         default=[Metric(name=MetricName.ERRORS), Metric(name=MetricName.LATENCY)],
         description="What is compared between candidate and stable. Default: errors and latency.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+    )
+    guardrails: Annotated[list[Guardrail], Field(max_length=16)] = Field(
+        default_factory=list,
+        description="Limits that a candidate must keep, whatever stable does.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
     )
 

@@ -19,6 +19,9 @@ class ConditionType(StrEnum):
     DRIFTED = "Drifted"
     """Something outside of the spec is no longer what a version was made of."""
 
+    WITHIN_LIMITS = "WithinLimits"
+    """The candidate keeps the limits of all guardrails."""
+
 
 class Reason(StrEnum):
     """Why a condition is as it is."""
@@ -52,7 +55,7 @@ class Reason(StrEnum):
     STAGE_STARTED = "StageStarted"
     """Progressing=True: the candidate entered a stage."""
     AWAITING_EVIDENCE = "AwaitingEvidence"
-    """Progressing=True: waiting for the router, for stable's past, or for the stage's time and evidence; the message says."""
+    """Progressing=True, WithinLimits=Unknown: waiting for the router, for stable's past, or for the stage's time and evidence; the message says."""
     AWAITING_ENDPOINTS = "AwaitingEndpoints"
     """Progressing=True: the candidate serves nobody yet, because no endpoint of its Service is ready, or their images are not known."""
     ANALYSIS_BLIND = "AnalysisBlind"
@@ -100,6 +103,12 @@ class Reason(StrEnum):
 
     ANALYSIS_FAILED = "AnalysisFailed"
     """lastRollback: a metric showed that the candidate is worse than stable."""
+    GUARDRAIL_BROKEN = "GuardrailBroken"
+    """WithinLimits=False, Progressing=True, lastRollback: the candidate breaks the limit of a guardrail; its action follows."""
+    BASELINE_UNHEALTHY = "BaselineUnhealthy"
+    """WithinLimits=False, Progressing=True: stable breaks the limit of a guardrail too, so that it says nothing about the candidate and the weight is held."""
+    LIMITS_KEPT = "LimitsKept"
+    """WithinLimits=True: there is evidence of every guardrail, and none that its limit is broken."""
     NO_ENDPOINTS = "NoEndpoints"
     """lastRollback: the last ready endpoint of the Service behind the serving candidate went away."""
 

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from controller.api.agent import PromptSource
 from controller.api.delivery import Analysis, Stage
+from controller.api.guardrails import GuardrailAction
 from controller.api.model import Model
 from controller.api.quantities import Elapsed, Share, Time
 from controller.api.reasons import ConditionType, Reason, State, Verdict
@@ -113,6 +114,23 @@ class MetricStatus(Model):
     message: str = Field(default="", description="The numbers behind the verdict, in a sentence.")
 
 
+class GuardrailStatus(Model):
+    """What one guardrail says, with its numbers."""
+
+    name: str = Field(description="Name of the guardrail.")
+    verdict: Verdict = Field(
+        description="Pass within the limit, Fail beyond it, Insufficient or Error when that is not known."
+    )
+    action: GuardrailAction = Field(description="What follows.")
+    reason: Reason | None = Field(default=None, description="GuardrailBroken or BaselineUnhealthy.")
+    candidate: Counts = Field(
+        default_factory=Counts,
+        description="The candidate's events in this stage, and those beyond the limit.",
+    )
+    evidence: float = Field(default=1.0, description="E-value of the limit being broken; 1000 is enough.")
+    message: str = Field(default="", description="The numbers behind the verdict, in a sentence.")
+
+
 class MetricEvidence(Model):
     """The state of one metric's test, enough to go on after a restart."""
 
@@ -148,6 +166,24 @@ class SplitEvidence(Model):
     test: Annotated[str, Field(max_length=512)] = Field(description="State of the test; opaque, versioned.")
 
 
+class GuardrailEvidence(Model):
+    """The state of one guardrail's tests, enough to go on after a restart."""
+
+    name: str = Field(description="Name of the guardrail.")
+    limit: float = Field(
+        default=0.0, description="The limit in its own unit, fixed by stable's past if need be."
+    )
+    test: Annotated[str, Field(max_length=512)] = Field(
+        default="", description="State of the candidate's test; opaque, versioned."
+    )
+    baseline: Annotated[str, Field(max_length=512)] = Field(
+        default="", description="State of the same test of stable."
+    )
+    counted_until: Time | None = Field(
+        default=None, description="The end of the last counted interval, for what agents report."
+    )
+
+
 class Evidence(Model):
     """Where counting stands; an interval at or before ``countedUntil`` is never counted again."""
 
@@ -160,6 +196,9 @@ class Evidence(Model):
     problem: str = Field(default="", description="Why the evidence could not be read at the last evaluation.")
     metrics: list[MetricEvidence] = Field(
         default_factory=list, max_length=32, description="The state of each metric's test."
+    )
+    guardrails: list[GuardrailEvidence] = Field(
+        default_factory=list, max_length=16, description="The state of each guardrail's tests."
     )
     splits: list[SplitEvidence] = Field(
         default_factory=list,
@@ -223,6 +262,9 @@ class RolloutStatus(Model):
     analysis: list[MetricStatus] = Field(
         default_factory=list, max_length=32, description="What each metric says about the candidate."
     )
+    guardrails: list[GuardrailStatus] = Field(
+        default_factory=list, max_length=16, description="What each guardrail says about the candidate."
+    )
     evidence: Evidence | None = Field(
         default=None, description="The state of the tests; for the controller, which goes on with it."
     )
@@ -241,7 +283,7 @@ class RolloutStatus(Model):
     conditions: list[Condition] = Field(
         default_factory=list,
         max_length=8,
-        description="Accepted, Programmed, Progressing, Healthy and, with something to compare, Drifted; each with its "
+        description="Accepted, Programmed, Progressing, Healthy and, with something to compare, Drifted, with guardrails WithinLimits; each with its "
         "reason and a message.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )

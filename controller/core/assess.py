@@ -10,18 +10,26 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from controller.api.delivery import WHOLE_PPM, AdvanceOn, Analysis
+from controller.api.delivery import WHOLE_PPM, AdvanceOn, Analysis, MetricName
 from controller.api.reasons import Verdict
-from controller.api.status import Counts, Evidence, MetricEvidence, MetricStatus, RolloutStatus
+from controller.api.status import (
+    Counts,
+    Evidence,
+    GuardrailStatus,
+    MetricEvidence,
+    MetricStatus,
+    RolloutStatus,
+)
 from controller.core.agents import AgentDefinition, definitions
 from controller.core.controls import clusterings, control_e_value, with_slices
 from controller.core.counts import Scrapes, Series, Span, UnusableSamplesError, joined, stale_before
+from controller.core.guardrails import Slow, guarded, is_held
 from controller.core.mixture import UnknownStateError
 from controller.core.reports import NotReportedError, Reports, StaleReportsError
 from controller.core.safety import SafetyTest, safety_log_e_values
 from controller.core.snapshot import Samples, Snapshot
 from controller.core.split import check_splits
-from controller.core.stages import Comparison, comparisons, table_of, watch_name, watches
+from controller.core.stages import Arm, Comparison, comparisons, table_of, watch_name, watches
 from controller.core.statistics import (
     ODDS_RATIOS,
     HarmTest,
@@ -83,7 +91,7 @@ def assess(snapshot: Snapshot, catalogue: Catalogue, now: datetime) -> RolloutSt
         return status.model_copy(update={"evidence": before.model_copy(update={"evaluated_at": now})})
     try:
         reading = read(snapshot.rollout.metadata.key, samples, catalogue)
-        evidence, findings = _count(snapshot, status, before, reading)
+        evidence, findings, guardrails = _count(snapshot, status, before, reading)
     except (BlindError, UnusableSamplesError, UnknownStateError) as error:
         return blind(status, str(error), snapshot.analysis, now)
     analysis = judge(findings, snapshot.analysis.false_rollback_rate / WHOLE_PPM, _watched(snapshot))
@@ -95,7 +103,8 @@ def assess(snapshot: Snapshot, catalogue: Catalogue, now: datetime) -> RolloutSt
         update={
             "evidence": evidence.model_copy(update={"evaluated_at": now, "problem": ""}),
             "analysis": analysis,
-            "verdict": worst(analysis),
+            "guardrails": guardrails,
+            "verdict": worst([*analysis, *filter(is_held, guardrails)]),
             "stage": status.stage.model_copy(update={"requests": requests}),
         }
     )
@@ -190,7 +199,7 @@ def is_overridden(samples: Samples, catalogue: Catalogue) -> bool:
 
 def _count(
     snapshot: Snapshot, status: RolloutStatus, before: Evidence, reading: Reading
-) -> tuple[Evidence, list[Finding]]:
+) -> tuple[Evidence, list[Finding], list[GuardrailStatus]]:
     assert status.stage is not None  # noqa: S101  the caller looked
     assert status.stage.programmed_at is not None  # noqa: S101  likewise
     before = continued(before, reading)
@@ -241,7 +250,18 @@ def _count(
         known[definition.name] = state
         findings.append(finding)
     end = datetime.fromtimestamp(span.until, UTC)
-    return before.model_copy(update={"counted_until": end, "metrics": list(known.values())}), findings
+    tests, said = guarded(
+        snapshot, status, before, _slow(reading, span) if span.until > span.after else None, span.not_before
+    )
+    update = {"counted_until": end, "metrics": list(known.values()), "guardrails": tests}
+    return before.model_copy(update=update), findings, said
+
+
+def _slow(reading: Reading, span: Span) -> Slow:
+    def slow(arm: Arm, limit: float) -> Counts:
+        return reading.tally.counts(MetricName.LATENCY, arm, [limit], span, reading.scrapes)[0]
+
+    return slow
 
 
 def _watched(snapshot: Snapshot) -> int:

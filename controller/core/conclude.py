@@ -31,6 +31,7 @@ def conclude(view: View, outcome: Outcome) -> RolloutStatus:
         ConditionType.PROGRESSING: outcome.progressing,
         ConditionType.HEALTHY: outcome.healthy,
         ConditionType.DRIFTED: _drifted(view, resolved),
+        ConditionType.WITHIN_LIMITS: _within_limits(outcome.status),
     }
     conditions = [
         _condition(view, kind, report) if report else view.status.condition(kind)
@@ -106,6 +107,23 @@ def _causes(causes: list[Drift]) -> Report:
     if more := len(certain or causes) - len(told):
         told.append(f"and {more} more")
     return Report("True" if certain else "Unknown", (certain or causes)[0].reason, "; ".join(told))
+
+
+def _within_limits(status: RolloutStatus) -> Report | None:
+    """What guardrails say, those that only alert too; None, without any, leaves it as it is."""
+    wrong = [each for each in status.guardrails if each.reason]
+    if wrong:
+        broken = [each for each in wrong if each.reason is Reason.GUARDRAIL_BROKEN]
+        reason = Reason.GUARDRAIL_BROKEN if broken else Reason.BASELINE_UNHEALTHY
+        told = "; ".join(f"{each.name}: {each.message}" for each in broken or wrong)
+        return Report("False", reason, told)
+    unknown = [each for each in status.guardrails if each.verdict is not Verdict.PASS]
+    if unknown:
+        told = "; ".join(f"{each.name}: {each.message}" for each in unknown)
+        return Report("Unknown", Reason.AWAITING_EVIDENCE, told)
+    if status.guardrails:
+        return Report("True", Reason.LIMITS_KEPT, "the candidate keeps every limit")
+    return None
 
 
 def _state(view: View, status: RolloutStatus, *, rejected: bool) -> State:

@@ -124,6 +124,7 @@ class View:
                 "weight": 0,
                 "frozen": None,
                 "analysis": [],
+                "guardrails": [],
                 "verdict": None,
                 "evidence": None,
             }

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from controller.api.reasons import Verdict
 from controller.api.status import RolloutStatus, Stalled
 from controller.core.agents import definitions
+from controller.core.guardrails import is_held
 from controller.core.outcome import Outcome, View
 from controller.core.stages import comparisons, needs_past, stage_end, watch_name
 
@@ -68,7 +69,8 @@ def _is_stuck(view: View, outcome: Outcome) -> bool:
         return False
     if outcome.progressing.status == "False" or not view.is_programmed:
         return True
-    return any(m.verdict is not Verdict.PASS for m in status.analysis) and not _is_short(view, status)
+    lacking = any(m.verdict is not Verdict.PASS for m in status.analysis)
+    return (lacking or any(map(is_held, status.guardrails))) and not _is_short(view, status)
 
 
 def _is_short(view: View, status: RolloutStatus) -> bool:

@@ -12,7 +12,15 @@ import re
 from datetime import datetime, timedelta
 
 from controller.api.reasons import ConditionType
-from controller.api.status import Condition, Counts, Evidence, MetricEvidence, MetricStatus, RolloutStatus
+from controller.api.status import (
+    Condition,
+    Counts,
+    Evidence,
+    GuardrailStatus,
+    MetricEvidence,
+    MetricStatus,
+    RolloutStatus,
+)
 
 EVERY = timedelta(seconds=60)
 """How long evidence without news stays in memory."""
@@ -38,6 +46,7 @@ def _told(status: RolloutStatus) -> RolloutStatus:
         update={
             "stage": stage and stage.model_copy(update={"requests": 0}),
             "analysis": [_metric(metric) for metric in status.analysis],
+            "guardrails": [_guardrail(guardrail) for guardrail in status.guardrails],
             "evidence": evidence and _evidence(evidence),
             "conditions": [_condition(condition) for condition in status.conditions],
         }
@@ -51,14 +60,19 @@ def _metric(metric: MetricStatus) -> MetricStatus:
     )
 
 
+def _guardrail(guardrail: GuardrailStatus) -> GuardrailStatus:
+    nothing = {"candidate": Counts(), "evidence": 0.0, "message": _words(guardrail.message)}
+    return guardrail.model_copy(update=nothing)
+
+
 def _evidence(evidence: Evidence) -> Evidence:
     fixed = [MetricEvidence(name=metric.name, edges=metric.edges) for metric in evidence.metrics]
     return Evidence(problem=_words(evidence.problem), metrics=fixed)
 
 
 def _condition(condition: Condition) -> Condition:
-    """Only Progressing repeats the numbers of the evidence; those of the others are news."""
-    if condition.type is not ConditionType.PROGRESSING:
+    """Only these repeat the numbers of the evidence; those of the others are news."""
+    if condition.type not in {ConditionType.PROGRESSING, ConditionType.WITHIN_LIMITS}:
         return condition
     return condition.model_copy(update={"message": _words(condition.message)})
 

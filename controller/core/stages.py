@@ -141,8 +141,14 @@ def needs_past(status: RolloutStatus, stages: list[Stage]) -> bool:
     """
     if status.frozen is None or (status.evidence and status.evidence.metrics):
         return False
-    has_edges = any(metric.has_edges for metric in status.frozen.analysis.metrics)
-    return has_edges or all(stage.weight_ppm == WHOLE_PPM for stage in stages if stage.audience is None)
+    analysis = status.frozen.analysis
+    has_edges = any(metric.has_edges for metric in analysis.metrics)
+    has_limits = any(guardrail.has_edges for guardrail in analysis.guardrails)
+    return (
+        has_edges
+        or has_limits
+        or all(stage.weight_ppm == WHOLE_PPM for stage in stages if stage.audience is None)
+    )
 
 
 def stage_end(stage: StageStatus, stages: list[Stage]) -> datetime:

@@ -153,3 +153,13 @@ def edges_above(histogram: dict[float, int], quantiles: Iterable[float]) -> list
         next((edge for edge in finite if histogram[edge] >= quantile * total), finite[-1])
         for quantile in quantiles
     ]
+
+
+def multiple_of_p95(histogram: dict[float, int], factor: float) -> float:
+    """The finite edge nearest above a multiple of the edge above the P95, in milliseconds; 0 of an empty histogram.
+
+    The largest edge if none is above it.
+    """
+    p95 = edges_above(histogram, [0.95])
+    finite = sorted(edge for edge in histogram if math.isfinite(edge))
+    return next((edge for edge in finite for p in p95 if edge >= factor * p), finite[-1] if p95 else 0.0)

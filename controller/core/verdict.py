@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from controller.api.reasons import Reason, Verdict
-from controller.api.status import Counts, MetricStatus
+from controller.api.status import Counts, GuardrailStatus, MetricStatus
 from controller.core.detectable import min_detectable_ratio, min_detectable_ratio_against_rate
 from controller.core.safety import THRESHOLD as SAFE
 from controller.core.soundness import beyond_noise, is_noisy
@@ -216,6 +217,6 @@ def _rounded(value: float, digits: int = 6) -> float:
     return float(f"{value:.{digits}g}")
 
 
-def worst(metrics: list[MetricStatus]) -> Verdict | None:
+def worst(metrics: Sequence[MetricStatus | GuardrailStatus]) -> Verdict | None:
     """The verdict that decides: Fail before Error before Insufficient before Pass."""
     return min((metric.verdict for metric in metrics), key=_SEVERITY.index, default=None)

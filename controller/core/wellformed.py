@@ -76,6 +76,11 @@ def _analysis(analysis: Analysis) -> str:
     names = [metric.name for metric in analysis.metrics]
     if len(names) != len(set(names)):
         return "spec.analysis.metrics: each metric may be named once"
+    limits = [guardrail.name for guardrail in analysis.guardrails]
+    if len(limits) != len(set(limits)):
+        return "spec.analysis.guardrails: each guardrail may be named once"
+    if not all(0 < guardrail.limit_ppm <= WHOLE_PPM // 2 for guardrail in analysis.guardrails):
+        return "spec.analysis.guardrails: maxShare must be above 0% and up to 50%"
     return ""
 
 

@@ -11,10 +11,13 @@ from datetime import datetime, timedelta
 import structlog
 
 from controller.adapters.ports import MetricSource, MetricSourceError, Question
+from controller.api.delivery import Analysis
+from controller.api.guardrails import GuardrailName
 from controller.api.reasons import Reason
-from controller.api.status import Evidence, MetricEvidence, RolloutStatus, VersionRef
-from controller.core.agents import AgentDefinition, definitions
+from controller.api.status import Evidence, RolloutStatus, VersionRef
+from controller.core.agents import AgentDefinition
 from controller.core.counts import Series
+from controller.core.guardrails import read_definitions
 from controller.core.references import UNRESOLVED
 from controller.core.snapshot import Endpoints, Problem, Revision, Samples, Snapshot
 from controller.core.stages import Arm, comparisons, evaluation_due
@@ -141,13 +144,18 @@ def _question(snapshot: Snapshot, catalogue: Catalogue, now: datetime) -> Questi
         counted = status.evidence.counted_until if status.evidence else None
         window = now - _counting_from(status, counted, now) + _margin(snapshot.analysis.interval)
         sides = {side for each in compared for side in (each.candidate, each.baseline) if side}
-        edges = {edge for metric in (status.evidence or Evidence()).metrics for edge in metric.edges}
+        evidence = status.evidence or Evidence()
+        edges = {edge for metric in evidence.metrics for edge in metric.edges}
+        edges |= {each.limit for each in evidence.guardrails if each.name == GuardrailName.LATENCY}
     else:
         assert status.stable is not None  # noqa: S101  evidence is only due once there is a candidate
         window, sides = BASELINE_LOOKBACK, {Arm(status.stable.revision, audience=False)}
     return Question.about(
         catalogue,
-        (metric.name for metric in snapshot.analysis.metrics),
+        [
+            *(each.name for each in snapshot.analysis.metrics),
+            *(each.name for each in snapshot.analysis.guardrails),
+        ],
         (catalogue.value(key, side.revision, side.audience) for side in sides),
         edges=edges,
         window=window,
@@ -157,15 +165,22 @@ def _question(snapshot: Snapshot, catalogue: Catalogue, now: datetime) -> Questi
 
 def report_questions(snapshot: Snapshot, now: datetime) -> tuple[Question, ...]:
     """What this evaluation needs of what agents report: one question for all metrics with one label for the version."""
-    status = snapshot.rollout.status
-    known = {metric.name: metric for metric in (status.evidence or Evidence()).metrics}
+    status, analysis = snapshot.rollout.status, snapshot.analysis
+    evidence = status.evidence or Evidence()
+    counted = [
+        *((metric.name, metric.counted_until) for metric in evidence.metrics),
+        *((guardrail.name, guardrail.counted_until) for guardrail in evidence.guardrails),
+    ]
     by_label: dict[str, list[AgentDefinition]] = defaultdict(list)
     begins = now
-    for definition in definitions(snapshot.analysis):
+    for definition in read_definitions(analysis):
         by_label[definition.label].append(definition)
-        counted = known[definition.name].counted_until if definition.name in known else None
-        begins = min(begins, _counting_from(status, counted, now))
+        ends = [until for name, until in counted if name == definition.name] or [None]
+        begins = min(begins, *(_counting_from(status, until, now) for until in ends))
     window = now - begins + MAX_MARGIN if status.stage else BASELINE_LOOKBACK
+    for guardrail in analysis.guardrails:
+        if guardrail.name is GuardrailName.TOOL_ERRORS:
+            window = max(window, guardrail.over + MAX_MARGIN)
     versions = [version for version in (status.stable, status.candidate) if version]
     return tuple(
         Question(
@@ -174,9 +189,7 @@ def report_questions(snapshot: Snapshot, now: datetime) -> tuple[Question, ...]:
             label=label,
             values=frozenset(definition.value(version) for definition in group for version in versions),
             only=(),
-            edges=frozenset().union(*(_edges(definition, known) for definition in group))
-            if status.stage
-            else None,
+            edges=_edges(group, analysis, evidence) if status.stage else None,
             window=window,
             at=now,
         )
@@ -184,9 +197,15 @@ def report_questions(snapshot: Snapshot, now: datetime) -> tuple[Question, ...]:
     )
 
 
-def _edges(definition: AgentDefinition, known: dict[str, MetricEvidence]) -> frozenset[float]:
-    fixed = known[definition.name].edges if definition.name in known else []
-    return definition.edges.union(fixed)
+def _edges(group: list[AgentDefinition], analysis: Analysis, evidence: Evidence) -> frozenset[float] | None:
+    """The edges that are compared; all of them where a mean is limited."""
+    names = {definition.name for definition in group}
+    if any(each.name is GuardrailName.TOKENS_PER_TASK for each in analysis.guardrails) and (
+        GuardrailName.TOKENS_PER_TASK in names
+    ):
+        return None
+    fixed = (metric.edges for metric in evidence.metrics if metric.name in names)
+    return frozenset().union(*(definition.edges for definition in group), *fixed)
 
 
 def _counting_from(status: RolloutStatus, counted: datetime | None, now: datetime) -> datetime:

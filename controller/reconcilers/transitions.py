@@ -53,6 +53,8 @@ def transition(before: RolloutStatus, decided: Plan) -> Transition | None:
     action = _ACTIONS.get(decided.rule, decided.rule.capitalize())
     if told.type is ConditionType.DRIFTED:
         bad, action = told.status != "False", "Compare"
+    if told.type is ConditionType.WITHIN_LIMITS:
+        bad, action = told.status == "False", "Compare"
     return Transition(told.reason, told.message, action, bad=bad)
 
 
@@ -65,7 +67,7 @@ def _told(before: RolloutStatus, after: RolloutStatus) -> Condition | None:
         return after.condition(ConditionType.PROGRESSING)
     if progressing is not None and progressing.reason not in _QUIET:
         return healthy if healthy is not None and healthy.message == progressing.message else progressing
-    return healthy or _recovered(before, after) or _drifted(before, after)
+    return healthy or _recovered(before, after) or _drifted(before, after) or _limits(before, after)
 
 
 def _drifted(before: RolloutStatus, after: RolloutStatus) -> Condition | None:
@@ -73,6 +75,16 @@ def _drifted(before: RolloutStatus, after: RolloutStatus) -> Condition | None:
     first = before.condition(ConditionType.DRIFTED) is None
     now = _changed(before, after, ConditionType.DRIFTED)
     return None if now is not None and first and now.status == "False" else now
+
+
+def _limits(before: RolloutStatus, after: RolloutStatus) -> Condition | None:
+    """A limit is broken, or no longer."""
+    was, now = (
+        before.condition(ConditionType.WITHIN_LIMITS),
+        _changed(before, after, ConditionType.WITHIN_LIMITS),
+    )
+    was_broken = was is not None and was.status == "False"
+    return now if now is not None and (was_broken or now.status == "False") else None
 
 
 def _recovered(before: RolloutStatus, after: RolloutStatus) -> Condition | None:

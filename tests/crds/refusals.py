@@ -89,6 +89,11 @@ def _metric(title: str, metric: Raw, field: str, words: str) -> Refusal:
     return Refusal(f"metric {title}", path, [metric], f"{path}[0]{field}", words)
 
 
+def _guardrail(title: str, guardrail: Raw, field: str, words: str) -> Refusal:
+    path = "spec.analysis.guardrails"
+    return Refusal(f"guardrail {title}", path, [guardrail], f"{path}[0]{field}", words)
+
+
 def _own(bad: Raw) -> Raw:
     return {"name": "own", "total": _BAD, "bad": bad}
 
@@ -276,6 +281,16 @@ REST = [
     _metric("9 labels", _own({"metric": "a", "labels": {f"l{n}": "" for n in range(9)}}), ".bad.labels", "must have at most 8 items"),
     _metric("long value of a label", _own({"metric": "a", "labels": {"b": "x" * 257}}), ".bad.labels.b", "may not be more than 256"),
     _metric("edge that is no number", _own({"metric": "a_bucket", "labels": {"le": "four"}}), ".bad", "the label le must be the upper edge of a bucket"),
+    _guardrail("of an unknown name", {"name": "errors"}, ".name", 'supported values: "toolErrors", "latency", "tokensPerTask"'),
+    _guardrail("toolErrors with a factor", {"name": "toolErrors", "factor": 2}, "", "toolErrors has a maxShare, such as 5%, and no factor"),
+    _guardrail("latency with a share", {"name": "latency", "maxShare": "5%"}, "", "maxShare and window belong to toolErrors"),
+    _guardrail("latency with a window", {"name": "latency", "window": "5m"}, "", "maxShare and window belong to toolErrors"),
+    _guardrail("latency with an expectation", {"name": "latency", "expected": 100}, "", "expected belongs to tokensPerTask"),
+    _guardrail("factor 1", {"name": "latency", "factor": 1}, "", "factor must be above 1"),
+    _guardrail("share of 60%", {"name": "toolErrors", "maxShare": "60%"}, ".maxShare", _HALF),
+    _guardrail("10 samples", {"name": "latency", "minSamples": 10}, ".minSamples", "should be greater than or equal to 11"),
+    _guardrail("unknown action", {"name": "latency", "action": "Page"}, ".action", 'supported values: "Rollback", "Hold", "Alert"'),
+    Refusal("guardrail twice", "spec.analysis.guardrails", [{"name": "latency"}] * 2, "spec.analysis.guardrails[1]", "Duplicate value"),
     _analysis("17 metrics", "metrics", [_own(_BAD) | {"name": f"m{n}"} for n in range(17)], "must have at most 16 items"),
     Refusal("metric twice", "spec.analysis.metrics", [{"name": "errors"}] * 2, "spec.analysis.metrics[1]", "Duplicate value"),
     Refusal("no hosts", _HOSTS, [], _HOSTS, "should have at least 1 items"),

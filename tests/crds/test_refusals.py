@@ -83,6 +83,14 @@ def test_apply_refuses(refusal: Refusal, control_plane: ControlPlane, shop: str)
         ("spec.analysis", {"advanceOn": "Evidence", "maxRatio": 1.1}),
         ("spec", EVIDENCE_OF_NOBODY | {"stages": stages({"audience": INTERNAL}, "100%")}),
         ("spec", EVIDENCE_OF_NOBODY | {"analysis": {"advanceOn": "Time", "maxRatio": 100}}),
+        (
+            "spec.analysis.guardrails",
+            [
+                {"name": "toolErrors", "maxShare": "0.1%", "window": "1h", "action": "Hold"},
+                {"name": "latency", "factor": 1.1, "action": "Alert"},
+                {"name": "tokensPerTask", "expected": 1, "minSamples": 11},
+            ],
+        ),
         ("spec.agent.code.url", "https://[2001:db8::1]:65535/"),
         ("spec.agent.code", {"service": {"name": "support-agent-v7", "port": 8080}}),
         ("spec.agent.code.url", "http://agent_v7.Shop.svc.cluster.local."),

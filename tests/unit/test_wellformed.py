@@ -42,6 +42,14 @@ def test_a_spec_that_the_api_server_takes_breaks_no_rule(changes: dict[str, Any]
             {"stages": [LAST], "analysis": {"advanceOn": "Evidence"}},
             "spec.analysis.advanceOn: Evidence needs a stage in which stable serves",
         ),
+        (
+            {"analysis": {"guardrails": [{"name": "latency"}] * 2}},
+            "spec.analysis.guardrails: each guardrail may be named once",
+        ),
+        (
+            {"analysis": {"guardrails": [{"name": "toolErrors", "maxShare": "60%"}]}},
+            "spec.analysis.guardrails: maxShare must be above 0% and up to 50%",
+        ),
         ({"stages": [{}, LAST]}, "spec.stages[0]: a stage without audience needs a weight"),
         ({"stages": [{"weight": "0%"}, LAST]}, "spec.stages[0].weight: must be above 0%"),
         (

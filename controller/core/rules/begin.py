@@ -32,6 +32,7 @@ def enter(view: View, index: int) -> Outcome:
             "stage": entered,
             "weight": general_weight_ppm(stages, index),
             "analysis": [],
+            "guardrails": [],
             "verdict": None,
             "evidence": _for_next_stage(view, entered),
         }

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from controller.api.quantities import format_time
 from controller.api.reasons import Reason, Verdict
+from controller.api.status import RolloutStatus
 from controller.core.assess import is_overridden
+from controller.core.guardrails import is_held
 from controller.core.outcome import Outcome, Report, View
 from controller.core.stages import stage_end
 
@@ -19,11 +21,8 @@ def _report(view: View) -> Report | None:
     status, end = view.status, stage_end(view.stage, view.snapshot.stages)
     if status.evidence is not None and status.evidence.problem:
         return Report("True", Reason.ANALYSIS_BLIND, f"the weight is held: {status.evidence.problem}")
-    lacking = next((m for m in status.analysis if m.verdict is not Verdict.PASS), None)
-    if lacking:
-        return Report(
-            "True", lacking.reason or Reason.AWAITING_EVIDENCE, f"{lacking.name}: {lacking.message}"
-        )
+    if lacking := _lacking(status):
+        return lacking
     if view.now < end:
         until = f"stage {view.stage.title} goes on until {format_time(end)}"
         return Report("True", Reason.AWAITING_EVIDENCE, until)
@@ -34,4 +33,17 @@ def _report(view: View) -> Report | None:
     if is_overridden(view.snapshot.samples, view.catalogue):
         words = "the weight is held: the splits of a router are overridden by hand (break-glass)"
         return Report("True", Reason.BREAK_GLASS, words)
+    return None
+
+
+def _lacking(status: RolloutStatus) -> Report | None:
+    """The first metric, else guardrail, that does not let the stage pass."""
+    metric = next((each for each in status.analysis if each.verdict is not Verdict.PASS), None)
+    if metric:
+        return Report("True", metric.reason or Reason.AWAITING_EVIDENCE, f"{metric.name}: {metric.message}")
+    limit = next(filter(is_held, status.guardrails), None)
+    if limit:
+        return Report(
+            "True", limit.reason or Reason.AWAITING_EVIDENCE, f"{limit.name} limit: {limit.message}"
+        )
     return None

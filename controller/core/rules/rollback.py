@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from controller.api.guardrails import GuardrailAction
 from controller.api.reasons import Reason, Verdict
 from controller.api.rollout import Delivery
 from controller.api.status import CandidateRef, RollbackRecord
@@ -63,6 +64,7 @@ def take_back(view: View, found: Trigger) -> Outcome:
             "last_rollback": record,
             "rolled_back": [*remembered, artifact][-KEPT_ROLLED_BACK:],
             "analysis": view.status.analysis,
+            "guardrails": view.status.guardrails,
             "verdict": Verdict.FAIL if found.metric else view.status.verdict,
         }
     )
@@ -99,6 +101,21 @@ def _failed(view: View) -> Trigger | None:
     return Trigger(Reason.ANALYSIS_FAILED, failed.message + _about_stable(view), failed.name)
 
 
+def _beyond_limit(view: View) -> Trigger | None:
+    """Stable keeps the limit, or this would not be Fail."""
+    broken = next(
+        (
+            each
+            for each in view.status.guardrails
+            if each.verdict is Verdict.FAIL and each.action is GuardrailAction.ROLLBACK
+        ),
+        None,
+    )
+    if broken is None:
+        return None
+    return Trigger(Reason.GUARDRAIL_BROKEN, broken.message + _about_stable(view), broken.name)
+
+
 def _deserted(view: View) -> Trigger | None:
     """Users are sent to a Service with nothing ready behind it; before the first stage this is only a wait."""
     endpoints = view.snapshot.candidate_endpoints
@@ -124,7 +141,7 @@ def _rewritten(view: View) -> Drift | None:
     return next((each for each in changed if each.artifact_id == artifact), None)
 
 
-TRIGGERS = (_latched, _ordered, _failed, _deserted, _drifted)
+TRIGGERS = (_latched, _ordered, _failed, _beyond_limit, _deserted, _drifted)
 
 
 def _about_stable(view: View) -> str:

@@ -12,7 +12,7 @@ def settled(view: View) -> Outcome | None:
         return None
     if view.is_wanted_stable:
         return Outcome(
-            view.status.model_copy(update={"analysis": [], "verdict": None}),
+            view.status.model_copy(update={"analysis": [], "guardrails": [], "verdict": None}),
             progressing=Report("False", Reason.IDLE, "nothing to deliver"),
             healthy=_healthy(view),
             # Someone may have deleted it by hand; without it a restarted operator could not serve anyone.
