@@ -231,7 +231,8 @@ class Analysis(Model):
     )
     clustering: Annotated[float, Field(ge=1, le=1000)] = Field(
         default=10.0,
-        description="How strongly failures come in bunches within conversations; 1 for independent requests.",
+        description="How strongly failures come in bunches within conversations; 1 for independent requests. While stable has "
+        "control slices, up to a weight of 50%, what they show counts as much as this.",
     )
     advance_on: AdvanceOn = Field(
         default=AdvanceOn.TIME,

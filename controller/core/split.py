@@ -38,7 +38,7 @@ def check_splits(
         if measure is None or comparison.baseline is None or comparison.weight_ppm == WHOLE_PPM:
             continue
         prior = max(snapshot.analysis.clustering, SPLIT_CLUSTERING)
-        clustering = share_clustering(sizes_of(states.get(measure)), prior)
+        clustering = max(prior, share_clustering(sizes_of(states.get(measure)), prior))
         test = known.get(comparison.candidate.audience, SplitTest())
         test = _after(test, counted.get(measure), found[measure], comparison, clustering)
         known[comparison.candidate.audience] = test

@@ -120,14 +120,19 @@ class DeliveryLab:
         access: Mapping[str, Any] | None = None,
         flags: Sequence[str] = (),
         drain_seconds: int = 600,
+        xds_port: int = 0,
     ) -> None:
-        """Prepare everything; ``access`` goes into the bootstrap of the one router, ``drain_seconds`` to each."""
+        """Prepare everything; ``access`` goes into the bootstrap of the one router, ``drain_seconds`` to each.
+
+        Where there is an ``xds_port``, routers look for the operator there and nowhere else.
+        """
         self.control_plane = control_plane
         self.namespace = namespace
         self._directory = directory
         self._flags = flags
         self._stack = ExitStack()
         self._access = dict(access or {})
+        self._xds_port = xds_port
         self.user_port = free_port()
         ports = [(free_port(), free_port()) for _ in range(replicas)]
         jobs = [
@@ -152,7 +157,8 @@ class DeliveryLab:
 
     def _bootstrap(self, node: str) -> Raw:
         """A router that prefers no replica to another."""
-        operators = [(LOOPBACK, replica.xds_port) for replica in self.replicas]
+        ports = [self._xds_port] if self._xds_port else [replica.xds_port for replica in self.replicas]
+        operators = [(LOOPBACK, port) for port in ports]
         return bootstrap(node, operators=operators, **self._access)
 
     def _operator_command(self, replica: Replica, prometheus_urls: Sequence[str]) -> list[str]:

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from controller.api.reasons import ConditionType, Reason, State, Verdict
-from tests.virtual import Behaviour, VirtualRollout, started
+from tests.virtual import Behaviour, VirtualRollout, rollout_of, started
 
 STAGES = [
     {"weight": "10%", "minDuration": "2m", "minRequests": 10},
@@ -99,3 +99,26 @@ def test_without_a_metric_that_counts_requests_there_is_nothing_to_check() -> No
     assert world.rollout.status.evidence is not None
     assert world.rollout.status.evidence.splits == []
     assert world.rollout.status.verdict is not Verdict.ERROR
+
+
+class FewUsers(VirtualRollout):
+    """One user of stable sends as much as all the others, and is in a control slice."""
+
+    def _parts(self, revision: str, requests: int, *, audience: bool) -> list[int]:
+        parts = super()._parts(revision, requests, audience=audience)
+        if len(parts) == 1:
+            return parts
+        rest, first, *others = parts
+        return [rest - rest // 2, first + rest // 2, *others]
+
+
+def test_a_split_that_few_users_make_uneven_is_not_taken_for_wrong() -> None:
+    stages = [{"weight": "10%", "minDuration": "10m", "minRequests": 10}, {"weight": "100%"}]
+    for kind, reason in ((VirtualRollout, Reason.SPLIT_MISMATCH), (FewUsers, None)):
+        world = kind(rollout_of(stages=stages), split=0.35)
+        world.settle()
+        world.live(60)
+        world.want("http://v2")
+        world.settle()
+        world.live(300)
+        assert world.rollout.status.analysis[0].reason is reason
