@@ -94,6 +94,10 @@ bench-scale: build ## Thousands of rollouts in one operator: memory, processor, 
 bench-api-faults: $(SYNCED) ## Our informer and the official client's under each fault of an API server
 	$(RUN) python -m tests.bench.api_faults
 
+.PHONY: bench-decisions
+bench-decisions: $(SYNCED) ## Simulated rollouts: false rollbacks, good deliveries, delays, of ours and of other rules
+	$(RUN) python -m tests.bench.decisions
+
 .PHONY: e2e
 e2e: build ## Deliveries to real pods: E2E_KUBECONFIG=PATH names a cluster whose pod addresses can be reached from here
 	$(RUN) pytest -m e2e

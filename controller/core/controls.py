@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from controller.api.status import Counts, MetricEvidence
-from controller.core.dispersion import clustering
+from controller.core.dispersion import Scatter, clustering
 from controller.core.mixture import UnknownStateError, decode_state, encode_state
 from controller.core.soundness import ControlTest, control_log_e_values
 from controller.core.traffic import CONTROL_SLICES
@@ -26,10 +26,12 @@ class Controls:
     Attributes:
         counts: Of each slice, over all intervals counted so far in the rollout.
         check: The A/A check.
+        scatter: How the slices scattered within intervals.
     """
 
     counts: tuple[Counts, ...] = (Counts(),) * CONTROL_SLICES
     check: ControlTest = field(default_factory=ControlTest)
+    scatter: Scatter = field(default_factory=Scatter)
 
     def after(self, slices: Sequence[Counts], stable: Counts, phi: float, enough: float) -> Controls:
         """The state after one more interval.
@@ -45,12 +47,13 @@ class Controls:
             for before, more in zip(self.counts, slices, strict=True)
         )
         check = self.check.after(control_log_e_values(slices, stable), phi)
-        return Controls(counts, check.forgetting(enough))
+        return Controls(counts, check.forgetting(enough), self.scatter.after(slices))
 
     def encode(self) -> str:
         """One line of text; ``decode`` reads it back."""
         counted = [number for each in self.counts for number in (each.bad, each.total)]
-        return f"{encode_state(_VERSION, *counted)};{self.check.encode()}"
+        scatter = (self.scatter.squares, self.scatter.expected)
+        return f"{encode_state(_VERSION, *counted, *scatter)};{self.check.encode()}"
 
     @classmethod
     def decode(cls, text: str) -> Controls:
@@ -60,12 +63,14 @@ class Controls:
             UnknownStateError: If the text is not such a state.
         """
         counts, _, check = text.partition(";")
-        numbers = decode_state(counts, _VERSION, 2 * CONTROL_SLICES)
-        if not all(0 <= number < math.inf for number in numbers):
+        *numbers, squares, expected = decode_state(counts, _VERSION, 2 * CONTROL_SLICES + 2)
+        if not all(0 <= number < math.inf for number in (*numbers, squares, expected)):
             raise UnknownStateError(f"status.evidence has the unknown state {text[:60]!r}")
         pairs = zip(numbers[::2], numbers[1::2], strict=True)
         return cls(
-            tuple(Counts(bad=int(bad), total=int(total)) for bad, total in pairs), ControlTest.decode(check)
+            tuple(Counts(bad=int(bad), total=int(total)) for bad, total in pairs),
+            ControlTest.decode(check),
+            Scatter(squares, expected),
         )
 
 
@@ -83,7 +88,7 @@ def clusterings(everyone: MetricEvidence | None, tests: int, prior: float, *, au
     Raises:
         UnknownStateError: If a stored state is not one of this version's.
     """
-    found = [clustering(each.counts, prior) for each in _controls(everyone, tests)]
+    found = [clustering(each.counts, prior, each.scatter) for each in _controls(everyone, tests)]
     return [max(prior, phi) for phi in found] if audience else found
 
 

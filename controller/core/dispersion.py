@@ -2,21 +2,27 @@
 
 Cohorts are drawn by conversation and counters count requests. Where requests of one conversation fail together, counts
 scatter φ times as much as independent ones would, and a likelihood that takes them for independent is too sure. The test
-tempers it, e^(1/φ). φ cannot be seen in the candidate's own counts, since harm scatters them too; control slices, parts
+tempers it (``mixture.tempered``). φ cannot be seen in the candidate's own counts, since harm scatters them too; control slices, parts
 of stable's users drawn like the candidate's, show it.
 
-How it is called, at each interval t and for each pair of counts that is tested:
+Two estimates, of which the larger counts. The slices' cumulative counts see whatever makes one slice differ from
+another, however long it takes, but are only eight numbers. Their scatter within intervals is soon known precisely, and
+does not see that a conversation which goes on for minutes fails in several intervals.
 
-    φ_t = clustering(slices, prior)            slices: each slice's events of all counted intervals up to t − 1
+How they are called, at each interval t and for each pair of counts that is tested:
+
+    φ_t = clustering(slices, prior, scatter)   slices: each slice's events of all counted intervals up to t − 1
     test = test.after(log_e_values, φ_t)
+    scatter = scatter.after(slices of interval t)
 
 φ_t must not know interval t: an e-value's power that is fixed beforehand keeps its expectation at most 1, one that was
-chosen after a look does not. It stays an approximation: for clustered counts no 1/φ makes the expectation exactly 1.
+chosen after a look does not. It stays an approximation: for clustered counts no power makes the expectation exactly 1.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from controller.api.status import Counts
 
@@ -24,8 +30,40 @@ PRIOR_SLICES = 8
 """The configured clustering counts as much as this many slices."""
 
 
-def clustering(slices: Sequence[Counts], prior: float) -> float:
-    """φ = max(1, (8·φ0 + Σ_j χ²_j) / (8 + J)), with the squared residuals χ²_j of J slices' bad events.
+PRIOR_BUNCHES = 8
+"""The configured clustering counts as much as so many bunches of that size, within intervals."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scatter:
+    """How much the slices' bad events scattered within intervals.
+
+    Attributes:
+        squares: Squared deviations from what each slice's size would have it, summed over slices and intervals.
+        expected: What these would be for independent events.
+    """
+
+    squares: float = 0.0
+    expected: float = 0.0
+
+    def after(self, slices: Sequence[Counts]) -> Scatter:
+        """The state after one more interval, by each slice's counts in it."""
+        bad, total = sum(each.bad for each in slices), sum(each.total for each in slices)
+        if bad in (0, total):
+            return self
+        rate = bad / total
+        return Scatter(
+            self.squares + sum((each.bad - each.total * rate) ** 2 for each in slices),
+            self.expected + rate * (1 - rate) * (total - sum(each.total**2 for each in slices) / total),
+        )
+
+    def clustering(self, prior: float) -> float:
+        """φ = (8·φ0·φ0 + squares) / (8·φ0 + expected): the mean size of a bunch, by its size."""
+        return (PRIOR_BUNCHES * prior**2 + self.squares) / (PRIOR_BUNCHES * prior + self.expected)
+
+
+def clustering(slices: Sequence[Counts], prior: float, scatter: Scatter | None = None) -> float:
+    """φ, the larger of both estimates: max(1, (8·φ0 + Σ_j χ²_j) / (8 + J)) and ``Scatter.clustering``.
 
     Where the slices can say nothing, the prior stands alone: without slices, or with fewer than two bad or two good
     events in all of them. (A single event scatters by the same amount, however clustered events are.)
@@ -33,17 +71,19 @@ def clustering(slices: Sequence[Counts], prior: float) -> float:
     Args:
         slices: Cumulative counts of each control slice. They may differ in size.
         prior: φ0, ``analysis.clustering``.
+        scatter: What they did within intervals; None if that was not followed.
     """
     bad, total = sum(each.bad for each in slices), sum(each.total for each in slices)
     if bad < 2 or total - bad < 2:
         return max(1.0, prior)
     rate = bad / total
-    scatter = sum(
+    squares = sum(
         (each.bad - each.total * rate) ** 2 / (each.total * rate * (1 - rate))
         for each in slices
         if each.total
     )
-    return _estimate(scatter, len(slices), prior)
+    within = scatter.clustering(prior) if scatter else 1.0
+    return max(_estimate(squares, len(slices), prior), within)
 
 
 def share_clustering(totals: Sequence[int], prior: float) -> float:

@@ -10,12 +10,18 @@ import numpy as np
 
 from controller.core.sums import log_sum_exp
 
+Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
+
 HORIZON = 240
 """Start times are weighted as if about this many intervals were ahead; nothing ends when they are over."""
 
 FIRST_WEIGHT = 0.5
 """Share of the evidence that bets on a fault from the first interval on."""
 
+BUNCHES = 5.0
+"""Degrees of freedom in which clustered counts are taken to scatter; the fewer, the less a single interval proves."""
+
+_STRAIGHT = 1e-12
 _LARGEST_LOG = 700.0
 """Of what a float can hold."""
 
@@ -45,6 +51,26 @@ def decode_state(text: str, version: str, count: int) -> tuple[float, ...]:
     return numbers
 
 
+def tempered(log_e_values: Floats, clustering: float | Floats) -> Floats:
+    """What log e-values of independent requests are worth where requests fail φ at a time.
+
+    First to the 1/φ-th power: K requests prove as much as K/φ conversations. That alone is too sure, because φ is an
+    average and an estimate: one conversation that is much longer than others is an outlier, and a normal tail takes it for a
+    proof. So evidence of harm in one interval grows with its logarithm, as the likelihood of Student's t does,
+
+        x → ν · log(1 + x/ν)  for  x = log e / φ > 0,  ν = 5φ/(φ − 1)
+
+    which changes little where x is small or φ near 1. It is never more than x, so what was an e-value stays one.
+
+    Args:
+        log_e_values: Of one interval.
+        clustering: φ ≥ 1; for several tests at once in a shape that fits.
+    """
+    scaled = log_e_values / clustering
+    curved = np.maximum((np.asarray(clustering) - 1) / (BUNCHES * np.asarray(clustering)), _STRAIGHT)
+    return np.where(scaled > 0, np.log1p(curved * np.maximum(scaled, 0)) / curved, scaled)
+
+
 @dataclass(frozen=True, slots=True)
 class StartMixture:
     """The mixture over start times, as the few numbers that go on after a restart.
@@ -69,17 +95,17 @@ class StartMixture:
 
         Args:
             log_e_values: log e_t(ω) for each alternative.
-            clustering: φ ≥ 1; the likelihood ratio is tempered to its 1/φ-th power.
+            clustering: φ ≥ 1, see ``tempered``.
         """
-        start = math.log(_start_weight(self.intervals + 1))
-        grown = np.logaddexp(self.log_evidence, start) + np.divide(log_e_values, clustering)
+        start = math.log(start_weight(self.intervals + 1))
+        grown = np.logaddexp(self.log_evidence, start) + tempered(np.array(log_e_values), clustering)
         return replace(self, intervals=self.intervals + 1, log_evidence=tuple(grown.tolist()))
 
     @property
     def e_value(self) -> float:
         """E_t."""
         log_mean = log_sum_exp(np.array(self.log_evidence)) - math.log(len(self.log_evidence))
-        return math.exp(min(log_mean, _LARGEST_LOG)) + _unstarted_weight(self.intervals)
+        return math.exp(min(log_mean, _LARGEST_LOG)) + unstarted_weight(self.intervals)
 
     def encode(self) -> str:
         """One line of text; ``decode`` reads it back."""
@@ -98,13 +124,13 @@ class StartMixture:
         return cls(int(intervals), tuple(log_evidence))
 
 
-def _unstarted_weight(intervals: int) -> float:
+def unstarted_weight(intervals: int) -> float:
     """1 − Σ_{j≤t} w_j."""
     if intervals == 0:
         return 1.0
     return float((1 - FIRST_WEIGHT) * (1 - 1 / HORIZON) ** (intervals - 1))
 
 
-def _start_weight(interval: int) -> float:
+def start_weight(interval: int) -> float:
     """w_t for t = 1, 2, …."""
-    return FIRST_WEIGHT if interval == 1 else _unstarted_weight(interval - 1) / HORIZON
+    return FIRST_WEIGHT if interval == 1 else unstarted_weight(interval - 1) / HORIZON

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from controller.core.mixture import decode_state, encode_state
+from controller.core.mixture import decode_state, encode_state, tempered
 from controller.core.statistics import Interval, log_likelihoods
 from controller.core.sums import log_sum_exp
 
@@ -55,9 +55,9 @@ class SafetyTest:
     log_evidence: tuple[float, ...] = (0.0, 0.0, 0.0)
 
     def after(self, log_e_values: tuple[float, ...], clustering: float) -> SafetyTest:
-        """The state after one more interval, its likelihood ratio tempered to its 1/φ-th power."""
-        pairs = zip(self.log_evidence, log_e_values, strict=True)
-        return SafetyTest(tuple(before + log_e / clustering for before, log_e in pairs))
+        """The state after one more interval, its likelihood ratio ``tempered`` for a clustering φ."""
+        after = np.array(self.log_evidence) + tempered(np.array(log_e_values), clustering)
+        return SafetyTest(tuple(after.tolist()))
 
     @property
     def e_value(self) -> float:

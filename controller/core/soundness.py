@@ -97,6 +97,11 @@ CONTROL_RATIOS = (2.0, 8.0, 100.0)
 """How much worse than the rest of stable a slice may look."""
 
 
+def most_log_evidence(enough: float) -> float:
+    """What of one ratio of one slice is remembered, so that it alone can make the mean ``enough``."""
+    return math.log(_MARGIN * enough * CONTROL_SLICES * len(CONTROL_RATIOS))
+
+
 @dataclass(frozen=True, slots=True)
 class ControlTest(StartMixture):
     """The A/A check: evidence that a control slice is worse than all the rest of stable, averaged over the slices."""
@@ -111,7 +116,7 @@ class ControlTest(StartMixture):
         Args:
             enough: What the e-value needs to stay able to reach by one ratio of one slice alone.
         """
-        most = math.log(_MARGIN * enough * len(self.log_evidence))
+        most = most_log_evidence(enough)
         return replace(self, log_evidence=tuple(min(each, most) for each in self.log_evidence))
 
 

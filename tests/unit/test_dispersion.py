@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from controller.api.status import Counts
-from controller.core.dispersion import clustering, share_clustering
+from controller.core.dispersion import Scatter, clustering, share_clustering
 
 FEW = np.random.default_rng(4)
 
@@ -55,3 +55,31 @@ def test_the_scatter_of_sizes_grows_with_what_each_user_sends() -> None:
     assert even == 10.0
     once, tenfold = (share_clustering([n * 100, 0, n * 100, 0, 0, 0, 0, 0], 20.0) for n in (1, 10))
     assert tenfold - even == pytest.approx(10 * (once - even))
+
+
+def scattered(size: int, intervals: int, prior: float, seed: int = 1) -> float:
+    """φ within intervals, of conversations that fail as a whole with ``size`` requests each."""
+    random, scatter = np.random.default_rng(seed), Scatter()
+    for _ in range(intervals):
+        hit = random.multinomial(random.poisson(1.0), [1 / 8] * 8)
+        scatter = scatter.after([Counts(bad=int(each) * size, total=2_000) for each in hit])
+    return scatter.clustering(prior)
+
+
+@pytest.mark.parametrize("size", [1, 10, 40])
+@pytest.mark.parametrize("prior", [1.0, 10.0])
+def test_within_intervals_the_size_of_bunches_is_soon_known(size: int, prior: float) -> None:
+    assert scattered(size, 2_000, prior) == pytest.approx(size, rel=0.15 if size > 1 else 0.5)
+
+
+def test_intervals_that_can_say_nothing_leave_the_scatter_alone() -> None:
+    assert Scatter().clustering(7.0) == pytest.approx(7.0)
+    for slices in ([], [Counts(total=30)] * 8, [Counts(bad=3, total=3)] * 8):
+        assert Scatter(3.0, 2.0).after(slices) == Scatter(3.0, 2.0)
+
+
+def test_the_larger_estimate_counts() -> None:
+    even = [Counts(bad=40, total=1_000)] * 8
+    assert clustering(even, 10.0) == 5.0
+    assert clustering(even, 10.0, Scatter(30_000.0, 1_000.0)) == pytest.approx((8 * 100 + 30_000) / 1_080)
+    assert clustering(even, 10.0, Scatter(1_000.0, 1_000.0)) == 5.0

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import hypergeom, nchypergeom_fisher
 
-from controller.core.mixture import HORIZON, UnknownStateError
+from controller.core.mixture import HORIZON, UnknownStateError, tempered
 from controller.core.statistics import (
     ODDS_RATIOS,
     HarmTest,
@@ -135,3 +135,18 @@ def test_against_the_past_twice_the_odds_of_what_it_may_have_been_are_tolerated(
 
 def test_a_test_that_has_not_begun_is_no_evidence() -> None:
     assert HarmTest().e_value == 1.0
+
+
+def test_independent_requests_prove_what_their_likelihood_says() -> None:
+    values = np.array([-30.0, -1.0, 0.0, 0.5, 40.0, 500.0])
+    assert tempered(values, 1.0) == pytest.approx(values)
+
+
+def test_the_more_clustered_requests_are_the_less_they_prove_and_one_interval_never_all() -> None:
+    values = np.array([-30.0, 1.0, 20.0, 400.0])
+    few, many = tempered(values, 2.0), tempered(values, 40.0)
+    assert (np.abs(many) < np.abs(few)).all()
+    assert few[0] == -15.0
+    assert (few <= values / 2 + 1e-12).all()
+    assert few[1] == pytest.approx(0.5, rel=0.03)
+    assert many[3] < 400 / 40 / 1.5
