@@ -19,7 +19,7 @@ from controller.cli_values import fail, read_prometheus_http, read_url
 from controller.core.artifact import revision_name
 from controller.errors import ExitCode
 from controller.explanation.charts import FORMATS, ChartError, in_terminal, to_file
-from controller.explanation.tables import headline, over_time, sentences, verdicts
+from controller.explanation.tables import headline, limits, over_time, sentences, verdicts
 from controller.explanation.timeline import NAMES, Timeline, lifetime, timeline
 from controller.reconcilers.evidence_metrics import CANDIDATE_INFO
 from controller.reconcilers.observed import ROLLOUTS, in_words
@@ -84,6 +84,8 @@ def explain(
         console.print(verdicts(metrics, evidence.evaluated_at if evidence else None))
         for sentence in sentences(metrics):
             console.print(sentence)
+    for sentence in limits(rollout.status.guardrails):
+        console.print(sentence)
     revision = _revision(rollout)
     if revision is None:
         console.print("No candidate was ever on its way: there is nothing to explain.")

@@ -11,11 +11,12 @@ from enum import StrEnum
 from controller.adapters.envoy.catalogue import CATALOGUE
 from controller.adapters.envoy.naming import cluster_name
 from controller.adapters.prometheus import Found, edge_texts
-from controller.api.delivery import MetricName
+from controller.api.delivery import ROUTER_METRICS, MetricName
 from controller.api.rollout import AgentRollout
 from controller.api.selectors import VersionForm
-from controller.core.agents import EDGE, NAMESPACE_LABEL, AgentDefinition, definition_of
+from controller.core.agents import EDGE, NAMESPACE_LABEL, AgentDefinition
 from controller.core.artifact import artifact_id, revision_name
+from controller.core.guardrails import read_definitions
 
 LOOKBACK = "5m"
 """What was scraped in this time is there."""
@@ -88,22 +89,24 @@ class Finding:
 
 
 async def check(rollout: AgentRollout, ask: Ask) -> AsyncIterator[Finding]:
-    """Look for every counter that the rollout's metrics read.
+    """Look for every counter that the rollout's metrics and guardrails read.
 
     Raises:
         MetricSourceError: If Prometheus does not answer.
     """
-    metrics = rollout.spec.analysis.metrics
-    if any(metric.is_from_router for metric in metrics):
+    analysis = rollout.spec.analysis
+    read = dict.fromkeys(
+        [*(each.name for each in analysis.metrics), *(each.name.value for each in analysis.guardrails)]
+    )
+    counted = [name for name in read if name in ROUTER_METRICS]
+    if counted:
         yield await _routers(ask)
-    for metric in metrics:
-        if metric.is_from_router:
-            for probe in _router_probes(metric.name):
-                yield await _of_router(rollout, probe, ask)
-        else:
-            definition = definition_of(metric)
-            for probe in _probes(definition):
-                yield await _of_agents(rollout, definition, probe, ask)
+    for name in counted:
+        for probe in _router_probes(name):
+            yield await _of_router(rollout, probe, ask)
+    for definition in read_definitions(analysis):
+        for probe in _probes(definition):
+            yield await _of_agents(rollout, definition, probe, ask)
 
 
 async def _routers(ask: Ask) -> Finding:

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from controller.api.reasons import ConditionType, Verdict
 from controller.api.rollout import AgentRollout
-from controller.api.status import MetricStatus
+from controller.api.status import GuardrailStatus, MetricStatus
 from controller.core.verdict import rate
 from controller.explanation.timeline import MetricPoint, Point, Timeline
 
@@ -81,6 +81,13 @@ def sentences(metrics: Sequence[MetricStatus]) -> Iterator[Text]:
     """Why each metric says so."""
     for metric in metrics:
         yield Text.assemble((metric.name, "bold"), f": {metric.message}")
+
+
+def limits(guardrails: Sequence[GuardrailStatus]) -> Iterator[Text]:
+    """What each guardrail says."""
+    for each in guardrails:
+        follows = "" if each.verdict is Verdict.PASS else f" ({each.action})"
+        yield Text.assemble((f"limit of {each.name}", "bold"), f": {each.verdict}{follows}, {each.message}")
 
 
 def over_time(found: Timeline, rows: int = ROWS) -> Table:

@@ -26,10 +26,10 @@ CALLS = {"metric": "agent_tool_calls_total"}
 def run(tmp_path: Path) -> Callable[..., Result]:
     """Checks a rollout with these metrics."""
 
-    def checked(url: str, *metrics: Any, **metadata: str) -> Result:
+    def checked(url: str, *metrics: Any, guardrails: Any = (), **metadata: str) -> Result:
         manifest = rollout("agent")
         manifest["metadata"] |= {"namespace": "shop", **metadata}
-        manifest["spec"]["analysis"] = {"metrics": list(metrics)}
+        manifest["spec"]["analysis"] = {"metrics": list(metrics), "guardrails": list(guardrails)}
         path = tmp_path / "rollout.yaml"
         path.write_text(yaml.safe_dump(manifest))
         command = ["metrics", "check", "-f", str(path), "--prometheus-url", url]
@@ -81,7 +81,7 @@ def test_it_says_what_is_there_and_what_is_not(
     for query in ("sum(up)", "count(agent_tool_calls_total) > bool 2"):
         wait_for(prometheus, query, 3 if query == "sum(up)" else 1)
 
-    good = run(prometheus.url, {"name": "toolErrors"}, {"name": "tokensPerTask"})
+    good = run(prometheus.url, {"name": "toolErrors"}, guardrails=[{"name": "tokensPerTask"}])
     assert good.exit_code == 0, good.output
     assert max(map(len, good.output.splitlines())) <= 100
     assert 'agent_tool_calls_total{outcome="error"}' in good.output

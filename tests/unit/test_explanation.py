@@ -11,10 +11,12 @@ import pytest
 from prometheus_client import CollectorRegistry
 from rich.console import Console
 
-from controller.api.reasons import State
+from controller.api.guardrails import GuardrailAction
+from controller.api.reasons import State, Verdict
+from controller.api.status import GuardrailStatus
 from controller.core.counts import Series
 from controller.explanation.charts import ChartError, in_terminal, to_file
-from controller.explanation.tables import headline, over_time, telling, verdicts
+from controller.explanation.tables import headline, limits, over_time, telling, verdicts
 from controller.explanation.timeline import Timeline, lifetime, timeline
 from controller.reconcilers.evidence_metrics import CANDIDATE_INFO, EvidenceMetrics
 from tests.virtual import Behaviour, VirtualRollout, rollout_of
@@ -166,3 +168,19 @@ def test_an_evidence_series_is_dropped_when_another_replica_decides() -> None:
 def test_times_are_utc(taken_back: Scraped) -> None:
     assert taken_back.timeline.points[0].at.tzinfo is UTC
     assert taken_back.timeline.points[0].at > datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def test_each_limit_is_a_sentence_with_what_follows() -> None:
+    kept = GuardrailStatus(
+        name="latency",
+        verdict=Verdict.PASS,
+        action=GuardrailAction.ROLLBACK,
+        message="within the limit: 1/60",
+    )
+    broken = GuardrailStatus(
+        name="toolErrors", verdict=Verdict.FAIL, action=GuardrailAction.HOLD, message="beyond the limit: 9/60"
+    )
+    assert [str(sentence) for sentence in limits([kept, broken])] == [
+        "limit of latency: Pass, within the limit: 1/60",
+        "limit of toolErrors: Fail (Hold), beyond the limit: 9/60",
+    ]

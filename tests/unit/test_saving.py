@@ -8,8 +8,16 @@ from typing import Any
 
 import pytest
 
+from controller.api.guardrails import GuardrailAction
 from controller.api.reasons import ConditionType, Reason, Verdict
-from controller.api.status import Counts, Evidence, MetricEvidence, RolloutStatus, SplitEvidence
+from controller.api.status import (
+    Counts,
+    Evidence,
+    GuardrailStatus,
+    MetricEvidence,
+    RolloutStatus,
+    SplitEvidence,
+)
 from controller.core.saving import EVERY, is_news, is_old
 from tests.virtual import VirtualRollout, rollout_of, started
 
@@ -101,6 +109,25 @@ def test_what_every_evaluation_moves_is_no_news(world: VirtualRollout, change: C
 def test_what_a_person_would_want_to_hear_is_news(world: VirtualRollout, change: Change) -> None:
     status = world.rollout.status
     assert is_news(status, change(status))
+
+
+def test_the_numbers_of_a_guardrail_are_no_news_and_its_verdict_is(world: VirtualRollout) -> None:
+    said = GuardrailStatus(
+        name="toolErrors",
+        verdict=Verdict.PASS,
+        action=GuardrailAction.HOLD,
+        candidate=Counts(bad=1, total=60),
+        evidence=0.5,
+        message="within the limit: 1/60",
+    )
+
+    def with_guardrail(**changes: Any) -> RolloutStatus:
+        return world.rollout.status.model_copy(update={"guardrails": [said.model_copy(update=changes)]})
+
+    moved = with_guardrail(candidate=Counts(total=90), evidence=2.0, message="within the limit: 0/90")
+    assert not is_news(with_guardrail(), moved)
+    assert is_news(with_guardrail(), with_guardrail(verdict=Verdict.FAIL))
+    assert is_news(with_guardrail(), world.rollout.status)
 
 
 def test_stored_evidence_is_old_after_a_minute_or_when_the_clock_was_set_back(world: VirtualRollout) -> None:
