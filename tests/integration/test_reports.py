@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -13,12 +14,16 @@ from controller.adapters.batching import BatchingSource
 from controller.adapters.ports import Question
 from controller.adapters.prometheus import PrometheusSource
 from controller.api.delivery import Metric
+from controller.api.reasons import ConditionType, State
+from controller.api.rollout import AgentRollout
 from controller.api.status import Counts, VersionRef
 from controller.core.agents import definition_of
 from controller.core.counts import Series, Span
 from controller.core.reports import Reports
+from devkit.controlplane import ControlPlane
 from devkit.prometheus import Prometheus, ScrapeJob
 from tests.integration.agent_lab import ReportingAgent, wait_for
+from tests.integration.delivery_lab import DeliveryLab, manifest
 
 STABLE = VersionRef(revision="agent-a", artifact_id="sha256:aa")
 CANDIDATE = VersionRef(revision="agent-b", artifact_id="sha256:bb")
@@ -75,3 +80,42 @@ async def test_every_event_between_two_scrapes_counts_for_its_version(
     assert tools.counts(STABLE, [], ALWAYS) == [Counts(bad=2, total=32)]
     assert tokens.counts(CANDIDATE, [150, 506], ALWAYS) == [Counts(bad=2, total=4), Counts(bad=1, total=4)]
     assert tools.until(datetime.now(UTC).timestamp(), [CANDIDATE, STABLE]) <= datetime.now(UTC).timestamp()
+
+
+async def test_a_version_is_held_until_its_agent_reports_and_taken_back_for_what_it_reports(
+    control_plane: ControlPlane, namespace: str, tmp_path: Path, stack: ExitStack
+) -> None:
+    pod = ReportingAgent()
+    stack.enter_context(pod.serving())
+    analysis = {
+        "interval": "1s",
+        "clustering": 1,
+        "metrics": [{"name": "errors"}, {"name": "toolErrors"}],
+        "guardrails": [{"name": "toolErrors", "window": "5s", "action": "Alert"}],
+    }
+    async with DeliveryLab(control_plane, namespace, tmp_path) as lab:
+        lab.prometheus.set_targets("envoy", [lab.envoy.admin_address, pod.address])
+        old, new = lab.agent("old"), lab.agent("new")
+        await lab.apply(manifest(namespace, old.url, analysis=analysis))
+        stable = (await lab.until(lambda r: r.status.state is State.STABLE)).status.stable
+        assert stable is not None
+        async with lab.users():
+            await lab.apply(manifest(namespace, new.url, analysis=analysis))
+            held = await lab.until(lambda r: "Prometheus has no agent_tool_calls_total" in _said(r))
+            candidate = held.status.candidate
+            assert candidate is not None
+            assert held.status.weight == 100_000
+            async with asyncio.timeout(60):
+                while not (record := (await lab.get()).status.last_rollback):
+                    pod.work(stable.artifact_id, ok=98, failed=2)
+                    pod.work(candidate.artifact_id, ok=6, failed=4)
+                    await asyncio.sleep(0.1)
+        assert (record.metric, record.stage) == ("toolErrors", "10%")
+        assert "worse than stable: candidate " in record.message
+        ended = await lab.get()
+        assert [each.name for each in ended.status.guardrails] == ["toolErrors"]
+
+
+def _said(rollout: AgentRollout) -> str:
+    condition = rollout.status.condition(ConditionType.PROGRESSING)
+    return condition.message if condition else ""
