@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from controller.api.status import Counts, MetricEvidence
 from controller.core.dispersion import Scatter, clustering
@@ -126,7 +127,7 @@ def control_e_value(state: MetricEvidence) -> float:
     Raises:
         UnknownStateError: If a stored state is not one of this version's.
     """
-    found = [Controls.decode(text).check.e_value for text in state.controls]
+    found = [_decoded(text).check.e_value for text in state.controls]
     return sum(found) / len(found) if found else 1.0
 
 
@@ -136,12 +137,16 @@ def sizes_of(state: MetricEvidence | None) -> list[int]:
     Raises:
         UnknownStateError: If a stored state is not one of this version's.
     """
-    return (
-        [each.total for each in Controls.decode(state.controls[0]).counts] if state and state.controls else []
-    )
+    return [each.total for each in _decoded(state.controls[0]).counts] if state and state.controls else []
+
+
+@lru_cache(maxsize=256)
+def _decoded(text: str) -> Controls:
+    """An evaluation asks for the same state several times."""
+    return Controls.decode(text)
 
 
 def _controls(state: MetricEvidence | None, tests: int) -> list[Controls]:
     """Nothing is known of slices in states of older versions."""
-    known = [Controls.decode(text) for text in state.controls] if state else []
+    known = [_decoded(text) for text in state.controls] if state else []
     return known or [Controls()] * tests

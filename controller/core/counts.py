@@ -171,7 +171,8 @@ def increment(series: Series, span: Span, scrapes: Scrapes) -> int:
     if series.samples and (not usable or usable[-1] != series.samples[-1]):
         name, instance = series.labels.get("__name__"), series.labels.get("instance")
         raise UnusableSamplesError(f"{name} of {instance} is {series.samples[-1][1]}")
-    if usable:
+    if usable and usable[0][0] > span.after:
+        # When a series began is of interest only if that was not counted before; most are older.
         born_after = scrapes.before(series, usable[0][0])
         if born_after is not None:
             usable.insert(0, (born_after, 0.0))
