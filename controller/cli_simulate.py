@@ -88,7 +88,7 @@ def simulate(
         fail(str(error), ExitCode.USAGE)
     rollout, unsaid = _without_reports(rollout)
     if not rollout.spec.analysis.metrics:
-        fail(f"{file}: only agents know {unsaid}: add errors or latency to simulate", ExitCode.USAGE)
+        fail(f"{file}: {unsaid} cannot be simulated: add errors or latency", ExitCode.USAGE)
     usual = Answers(parse_percent(error_rate) / (100 * PPM_PER_PERCENT))
     share = parse_percent(audience) / (100 * PPM_PER_PERCENT)
     scenarios = [
@@ -98,7 +98,7 @@ def simulate(
     console = Console(width=min(Console().width, WIDTH), highlight=False)
     console.print(_premises(rollout, traffic, error_rate, audience))
     if unsaid:
-        console.print(f"Left out, since only agents know it: {unsaid}.")
+        console.print(f"Left out, since it cannot be simulated: {unsaid}.")
     summaries = list(_run(rollout, scenarios, runs, seed))
     for table in (_outcomes(summaries), _stages(rollout, summaries[0])):
         console.print(table)
@@ -107,7 +107,7 @@ def simulate(
 
 
 def _without_reports(rollout: AgentRollout) -> tuple[AgentRollout, str]:
-    """The rollout without what agents report, and the names of that: nothing here works as agents do."""
+    """The rollout without what the router does not count, and the names of that: nothing here works as agents do, or lets conversations last."""
     analysis = rollout.spec.analysis
     unsaid = ", ".join(metric.name for metric in analysis.metrics if not metric.is_from_router)
     counted = [metric for metric in analysis.metrics if metric.is_from_router]

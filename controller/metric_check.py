@@ -29,7 +29,8 @@ NAMED = 3
 
 _ARTIFACT_ID = re.compile(r"sha256:[0-9a-f]{64}")
 
-_WHERE = "does the agent report it, and is it scraped?"
+_OPERATOR = "agentrollout_asyncio_tasks"
+"""A gauge of every replica of the operator."""
 
 Ask = Callable[[str], Awaitable[list[Found]]]
 """Answers a PromQL query with an instant vector; may raise MetricSourceError."""
@@ -104,9 +105,10 @@ async def check(rollout: AgentRollout, ask: Ask) -> AsyncIterator[Finding]:
     for name in counted:
         for probe in _router_probes(name):
             yield await _of_router(rollout, probe, ask)
-    for definition in read_definitions(analysis):
+    for definition in read_definitions(analysis, rollout.metadata.key):
+        look = _of_operators if definition.rollout else _of_agents
         for probe in _probes(definition):
-            yield await _of_agents(rollout, definition, probe, ask)
+            yield await look(rollout, definition, probe, ask)
 
 
 async def _routers(ask: Ask) -> Finding:
@@ -135,12 +137,25 @@ async def _of_router(rollout: AgentRollout, probe: Probe, ask: Ask) -> Finding:
     return Finding(probe, State.OK if found[0].value else State.EMPTY, found[0].value)
 
 
+async def _of_operators(
+    _rollout: AgentRollout, definition: AgentDefinition, probe: Probe, ask: Ask
+) -> Finding:
+    found = await ask(f"sum({_selector(probe.series, _wanted(definition.scope), _wanted(probe.labels))})")
+    if found:
+        return Finding(probe, State.OK if found[0].value else State.EMPTY, found[0].value)
+    if not await ask(f"count({_selector(_OPERATOR)})"):
+        return Finding(probe, State.MISSING, note=definition.where)
+    return Finding(
+        probe, State.EMPTY, note="operators are scraped; they show it while a candidate is on its way"
+    )
+
+
 async def _of_agents(rollout: AgentRollout, definition: AgentDefinition, probe: Probe, ask: Ask) -> Finding:
     label, own = definition.label, "" if definition.chooses_namespace else _own(rollout)
     edge = _wanted(each for each in probe.labels if each[0] == EDGE)
     versions = await ask(f"count by ({label}, {NAMESPACE_LABEL}) ({_selector(probe.series, edge)})")
     if edge and not versions:
-        return await _without_edge(probe, ask)
+        return await _without_edge(definition, probe, ask)
     if problem := _problem(rollout, definition, probe, versions):
         return problem
     told = f'{label}!=""'
@@ -150,12 +165,12 @@ async def _of_agents(rollout: AgentRollout, definition: AgentDefinition, probe: 
     return await _sampled(rollout, definition, probe, found, ask)
 
 
-async def _without_edge(probe: Probe, ask: Ask) -> Finding:
+async def _without_edge(definition: AgentDefinition, probe: Probe, ask: Ask) -> Finding:
     edges = {
         each.labels.get(EDGE, "") for each in await ask(f"count by ({EDGE}) ({_selector(probe.series)})")
     }
     if not edges:
-        return Finding(probe, State.MISSING, note=_WHERE)
+        return Finding(probe, State.MISSING, note=definition.where)
     ordered = sorted(edges - {"", "+Inf"}, key=float)
     return Finding(probe, State.MISLABELLED, note=f"has no such edge, but {', '.join(ordered)}")
 
@@ -183,7 +198,7 @@ def _problem(
 ) -> Finding | None:
     """Why the counter cannot be read at all."""
     if not versions:
-        return Finding(probe, State.MISSING, note=_WHERE)
+        return Finding(probe, State.MISSING, note=definition.where)
     counted = {"", rollout.metadata.namespace}
     here = [
         each

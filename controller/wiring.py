@@ -11,6 +11,7 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from controller.adapters.batching import BatchingSource
+from controller.adapters.envoy.access_log import AccessLog
 from controller.adapters.envoy.catalogue import CATALOGUE
 from controller.adapters.envoy.options import RouterOptions
 from controller.adapters.envoy.router import EnvoyRouter
@@ -35,11 +36,13 @@ from controller.reconcilers.services import (
 )
 from controller.reconcilers.teller import Teller
 from controller.reconcilers.traffic import TrafficPublisher
+from controller.reconcilers.trial_metrics import TrialMetrics
 from controller.reconcilers.unreadable import UnreadableTeller
 from controller.replicas import Replicas
 from controller.runtime.client import ResourceClient
 from controller.runtime.clock import SystemClock
 from controller.runtime.controller import Controller
+from controller.runtime.election import Role
 from controller.runtime.errors import NotFound
 from controller.runtime.manager import Manager
 from controller.runtime.metrics import RuntimeMetrics, process_metrics
@@ -104,7 +107,8 @@ def build_manager(
     endpoints = ServiceEndpoints(watched.services.store, watched.slices.store)
     images_queue = WorkQueue(IMAGES, clock, metrics=runtime_metrics)
     images = PodImages(endpoints, images_queue, lambda *where: _pods(transport, *where))
-    users = settings.router_address
+    users, access_log = settings.router_address, AccessLog(clock.monotonic)
+    TrialMetrics(registry, access_log.counts)
     router = EnvoyRouter(
         now=clock.now,
         options=RouterOptions(
@@ -114,6 +118,7 @@ def build_manager(
             tls_key_file=settings.router_tls_key_file or "",
         ),
         endpoints=endpoints,
+        access_log=access_log,
     )
     publisher = TrafficPublisher(router, rollouts, revisions, settings.allowed_hosts)
     replicas = Replicas.of(settings, leases, router, publisher, clock, runtime_metrics)
@@ -161,6 +166,7 @@ def build_manager(
         deletion=deletion,
     )
     replicas.elector.on_role(roles.role_changed)
+    replicas.elector.on_role(lambda _before, after: access_log.lead(after is Role.LEADING))
     replicas.fleet.on_change(queue.add)
     publisher.on_change(queue.add)
     watched.sources.on_change(queue.add)

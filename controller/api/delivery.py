@@ -6,7 +6,7 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated, Self
 
-from pydantic import ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import ConfigDict, Field, WithJsonSchema, field_validator, model_validator
 
 from controller.api.guardrails import Guardrail
 from controller.api.model import Model
@@ -94,18 +94,25 @@ class MetricName(StrEnum):
     """Bad: tasks that took more tokens than the baseline's P50 (and P95) from before the candidate's first request."""
     COST = "cost"
     """Bad: tasks that cost more than the baseline's P50 (and P95) from before the candidate's first request."""
+    CONVERSATIONS = "conversations"
+    """Bad: conversations with a bad request within the exposure after their first; the operator counts them."""
 
 
 ROUTER_METRICS = frozenset({MetricName.ERRORS, MetricName.LATENCY})
-"""Counted by the router, whose events are the requests that it splits; all others are reported by agents."""
+"""Counted by the router, whose events are the requests that it splits; all others are reported by others."""
 
-_ROUTERS = "['errors', 'latency']"
-_BUILT_IN = "['errors', 'latency', 'toolErrors', 'tokensPerTask', 'cost']"
+DEFAULT_EXPOSURE = timedelta(minutes=1)
+"""A failure later in a conversation than this is rarely the first."""
+
+_KNOWN_BY_ROUTER = ("errors", "latency", "conversations")
+_BUILT_IN = "['errors', 'latency', 'toolErrors', 'tokensPerTask', 'cost', 'conversations']"
 _HAS_PARTS = "(has(self.total) || has(self.bad) || has(self.good))"
 _IS_WHOLE = "(has(self.total) && has(self.bad) != has(self.good))"
 _NEITHER = "a metric of your own needs total, and either bad or good"
 _IS_BUILT_IN = "is built in: remove total, bad and good, or choose another name for a metric of your own"
-_IS_KNOWN = "errors and latency come from the router, which knows the version: remove version and convention"
+_IS_KNOWN = "errors, latency and conversations come from the router, which knows the version: remove version and convention"
+_ONLY_CONVERSATIONS = "only conversations have an exposure: remove it"
+_NOT_ALONE = "conversations are judged late, and no audience's: add errors beside them"
 _ONLY_TOOL_ERRORS = (
     "OpenTelemetry has only toolErrors: it knows no tokens or cost of a task (docs/metrics.md)"
 )
@@ -119,16 +126,17 @@ class Metric(Model):
             "x-kubernetes-validations": [
                 rule(
                     f"self.name in {_BUILT_IN} || {_IS_WHOLE}",
-                    f"{_NEITHER}; built in are errors, latency, toolErrors, tokensPerTask and cost",
+                    f"{_NEITHER}; built in are errors, latency, conversations, toolErrors, tokensPerTask and cost",
                 ),
                 rule(
                     f"!(self.name in {_BUILT_IN}) || !{_HAS_PARTS}",
                     _IS_BUILT_IN,
                 ),
                 rule(
-                    f"!(self.name in {_ROUTERS}) || !(has(self.version) || has(self.convention))",
+                    f"!(self.name in {list(_KNOWN_BY_ROUTER)}) || !(has(self.version) || has(self.convention))",
                     _IS_KNOWN,
                 ),
+                rule("!has(self.exposure) || self.name == 'conversations'", _ONLY_CONVERSATIONS),
                 rule(
                     "!has(self.convention) || self.convention == 'Agent' || self.name == 'toolErrors'",
                     _ONLY_TOOL_ERRORS,
@@ -154,9 +162,9 @@ class Metric(Model):
         ),
     ] = Field(
         description="errors counts answers with 5xx, broken and timed-out requests. latency counts requests slower "
-        "than the P50 and P95 that stable had before the candidate's first request. toolErrors, tokensPerTask and cost "
-        "are reported by agents, see docs/metrics.md. Any other name is a metric of your own, with total and bad or "
-        "good."
+        "than the P50 and P95 that stable had before the candidate's first request. conversations counts conversations "
+        "with a bad request. toolErrors, tokensPerTask and cost are reported by agents, see docs/metrics.md. Any other "
+        "name is a metric of your own, with total and bad or good."
     )
     convention: Convention | None = Field(
         default=None,
@@ -173,6 +181,11 @@ class Metric(Model):
         default=None,
         description="Which label of the series names the version, and how. Left out: artifact, with the artifact ID.",
     )
+    exposure: Interval | None = Field(
+        default=None,
+        description="For conversations: how long after its first request each one is judged. Left out: 1m. Conversations "
+        "met in the first five exposures, or in the sixty before, are not counted.",
+    )
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
@@ -182,15 +195,17 @@ class Metric(Model):
                 raise ValueError(f"{self.name}: {_NEITHER}")
         elif self.total or self.bad or self.good:
             raise ValueError(f"{self.name} {_IS_BUILT_IN}")
-        elif self.name in ROUTER_METRICS and (self.version or self.convention):
+        elif self.name in _KNOWN_BY_ROUTER and (self.version or self.convention):
             raise ValueError(_IS_KNOWN)
+        if self.exposure and self.name != MetricName.CONVERSATIONS:
+            raise ValueError(_ONLY_CONVERSATIONS)
         if self.convention is Convention.OPEN_TELEMETRY and self.name != MetricName.TOOL_ERRORS:
             raise ValueError(_ONLY_TOOL_ERRORS)
         return self
 
     @property
     def is_from_router(self) -> bool:
-        """Whether the router counts it; all others are reported by agents."""
+        """Whether the router counts it; all others are reported by others."""
         return self.name in ROUTER_METRICS
 
     @property
@@ -249,13 +264,37 @@ class Analysis(Model):
     metrics: Annotated[list[Metric], Field(min_length=1, max_length=16)] = Field(
         default=[Metric(name=MetricName.ERRORS), Metric(name=MetricName.LATENCY)],
         description="What is compared between candidate and stable. Default: errors and latency.",
-        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+        json_schema_extra={
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["name"],
+            "x-kubernetes-validations": [
+                rule(
+                    "!self.exists(m, m.name == 'conversations') || self.exists(m, m.name == 'errors')",
+                    _NOT_ALONE,
+                )
+            ],
+        },
     )
     guardrails: Annotated[list[Guardrail], Field(max_length=16)] = Field(
         default_factory=list,
         description="Limits that a candidate must keep, whatever stable does.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
     )
+
+    @field_validator("metrics")
+    @classmethod
+    def _has_errors(cls, metrics: list[Metric]) -> list[Metric]:
+        """What the CRD refuses as well; an object may have been stored before it did."""
+        names = {metric.name for metric in metrics}
+        if MetricName.CONVERSATIONS in names and MetricName.ERRORS not in names:
+            raise ValueError(_NOT_ALONE)
+        return metrics
+
+    @property
+    def exposure(self) -> timedelta | None:
+        """For how long conversations are watched as trials; None if they are not a metric."""
+        found = (metric for metric in self.metrics if metric.name == MetricName.CONVERSATIONS)
+        return next((metric.exposure or DEFAULT_EXPOSURE for metric in found), None)
 
 
 def default_stages() -> list[Stage]:

@@ -1,4 +1,4 @@
-"""Metrics that agents report about themselves: which series count what. docs/metrics.md tells people the same."""
+"""Metrics from other series than the router's, mostly of agents: which count what. docs/metrics.md tells people the same."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ NAMESPACE_LABEL = "namespace"
 TOOL_CALLS = "agent_tool_calls_total"
 TASK_TOKENS = "agent_task_tokens"
 TASK_COST = "agent_task_cost_usd"
+CONVERSATIONS = "agentrollout_conversations_total"
+"""Of the operator itself: trials that were judged, by ``rollout``, ``revision`` and ``outcome`` good or bad."""
 OTEL_TOOL_CALLS = "gen_ai_execute_tool_duration_seconds_count"
 
 
@@ -33,6 +35,7 @@ class AgentDefinition:
         bad: Sum that counts the bad ones; empty if they are those above an edge of a histogram.
         buckets: Metric of that histogram's cumulative buckets.
         starts_at_zero: Whether a series that appears beside others of its process began at 0 there and then.
+        rollout: ``namespace/name``, where series say whose they are themselves; they need no namespace then.
     """
 
     name: str
@@ -42,6 +45,24 @@ class AgentDefinition:
     bad: tuple[CounterTerm, ...] = ()
     buckets: str = ""
     starts_at_zero: bool = True
+    rollout: str = ""
+
+    @property
+    def independent(self) -> bool:
+        """Whether its events are drawn one by one, and so do not come in bunches."""
+        return self.name == MetricName.CONVERSATIONS
+
+    @property
+    def unit(self) -> str:
+        """What is counted."""
+        return "conversations" if self.name == MetricName.CONVERSATIONS else "events"
+
+    @property
+    def where(self) -> str:
+        """What to look at if a series is missing."""
+        if self.name == MetricName.CONVERSATIONS:
+            return "is Prometheus scraping /metrics of every replica of the operator?"
+        return "does the agent report it, and is it scraped?"
 
     @property
     def terms(self) -> tuple[CounterTerm, ...]:
@@ -61,21 +82,38 @@ class AgentDefinition:
     @property
     def chooses_namespace(self) -> bool:
         """Whether it says itself where the series are that count; else it is the rollout's namespace."""
-        return any(name == NAMESPACE_LABEL for term in self.terms for name, _ in term.labels)
+        return bool(self.rollout) or any(
+            name == NAMESPACE_LABEL for term in self.terms for name, _ in term.labels
+        )
+
+    @property
+    def scope(self) -> tuple[tuple[str, str], ...]:
+        """Labels of all series that count."""
+        return (("rollout", self.rollout),) if self.rollout else ()
 
     def value(self, version: VersionRef) -> str:
         """The label's value on a version's series."""
         return version.artifact_id if self.form is VersionForm.ARTIFACT_ID else version.revision
 
 
-def definitions(analysis: Analysis) -> tuple[AgentDefinition, ...]:
-    """The metrics that agents report."""
-    return tuple(definition_of(metric) for metric in analysis.metrics if not metric.is_from_router)
+def definitions(analysis: Analysis, rollout: str) -> tuple[AgentDefinition, ...]:
+    """The metrics of the rollout ``namespace/name`` that come from other series than the router's."""
+    return tuple(definition_of(metric, rollout) for metric in analysis.metrics if not metric.is_from_router)
 
 
-def definition_of(metric: Metric) -> AgentDefinition:
-    """What a metric that agents report is made of."""
+def definition_of(metric: Metric, rollout: str = "") -> AgentDefinition:
+    """What a metric is made of that comes from other series than the router's.
+
+    Args:
+        metric: The metric.
+        rollout: ``namespace/name``, which conversations need.
+    """
     version = metric.version or VersionLabel()
+    if metric.name == MetricName.CONVERSATIONS:
+        total, bad = CounterTerm(CONVERSATIONS), CounterTerm(CONVERSATIONS, (("outcome", "bad"),))
+        return AgentDefinition(
+            metric.name, "revision", VersionForm.REVISION, (total,), (bad,), rollout=rollout
+        )
     if metric.name == MetricName.TOOL_ERRORS and metric.convention is Convention.OPEN_TELEMETRY:
         # A call that went well has no error_type. Exporters that collect for others drop what is idle for a while and
         # bring it back with all its events, so that a series that appears says nothing about when it began.

@@ -243,9 +243,12 @@ def _count(
                     safety=_safety(state, snapshot.analysis) if baseline else None,
                 )
             )
-    for definition in definitions(snapshot.analysis):
+    for definition in definitions(snapshot.analysis, snapshot.rollout.metadata.key):
+        users = _users_of(definition, comparisons(status, snapshot.stages))
+        if users is None:
+            continue
         state, finding = _count_reports(
-            snapshot, status, definition, known.get(definition.name), span.not_before
+            snapshot, status, definition, users, known.get(definition.name), span.not_before
         )
         known[definition.name] = state
         findings.append(finding)
@@ -266,26 +269,42 @@ def _slow(reading: Reading, span: Span) -> Slow:
 
 def _watched(snapshot: Snapshot) -> int:
     """How many findings there are when everything is watched."""
-    reported = len(definitions(snapshot.analysis))
+    reported = len(definitions(snapshot.analysis, snapshot.rollout.metadata.key))
     return (len(snapshot.analysis.metrics) - reported) * watches(snapshot.stages) + reported
+
+
+@dataclass(frozen=True, slots=True)
+class _ReportedUsers:
+    """Whom a metric is about that does not come from the router: whether stable serves some, and the stage is about them."""
+
+    compared: bool
+    own: bool
+
+
+def _users_of(definition: AgentDefinition, compared: Iterable[Comparison]) -> _ReportedUsers | None:
+    """Agents do not tell the audience apart; conversations are drawn among everyone else, if the candidate has any."""
+    if not definition.independent:
+        return _ReportedUsers(any(each.baseline for each in compared), own=True)
+    everyone = next((each for each in compared if not each.candidate.audience), None)
+    return _ReportedUsers(everyone.baseline is not None, everyone.own) if everyone else None
 
 
 def _count_reports(
     snapshot: Snapshot,
     status: RolloutStatus,
     definition: AgentDefinition,
+    users: _ReportedUsers,
     known: MetricEvidence | None,
     not_before: float,
 ) -> tuple[MetricEvidence, Finding]:
-    """One metric that agents report, which has a rhythm of its own and may be missing while others are there."""
+    """One metric that others report, which has a rhythm of its own and may be missing while the router's are there."""
     assert status.stage is not None  # noqa: S101  the caller looked
     state, problem, verdict = known or MetricEvidence(name=definition.name), "", Verdict.ERROR
-    compared = any(each.baseline for each in comparisons(status, snapshot.stages))
     so_far = next((m for m in status.analysis if m.name == definition.name), None)
     candidate, baseline = (so_far.candidate, so_far.baseline) if so_far else (Counts(), Counts())
     try:
         state, found, beside = _with_reports(
-            snapshot, status, definition, state, not_before, compared=compared
+            snapshot, status, definition, state, not_before, compared=users.compared
         )
         candidate, baseline = _sum(candidate, found), _sum(baseline, beside)
     except NotReportedError as error:
@@ -295,15 +314,15 @@ def _count_reports(
     return state, Finding(
         name=definition.name,
         candidate=candidate,
-        baseline=baseline if compared else _last_reference(state),
+        baseline=baseline if users.compared else _last_reference(state),
         e_value=_mean_e_value(state),
-        compared=compared,
-        own=True,
+        compared=users.compared,
+        own=users.own,
         min_requests=snapshot.stages[status.stage.index].min_requests,
-        clustering=snapshot.analysis.clustering,
+        clustering=_reported_clustering(snapshot, definition),
         tests=max(len(state.tests), 1),
-        safety=_safety(state, snapshot.analysis) if compared else None,
-        unit="events",
+        safety=_safety(state, snapshot.analysis) if users.compared else None,
+        unit=definition.unit,
         problem=problem,
         problem_verdict=verdict,
     )
@@ -340,8 +359,7 @@ def _with_reports(
     span = Span(counted, until, not_before if reports.saw(counted) else max(not_before, counted))
     candidate = reports.counts(status.candidate, state.edges, span)
     baseline = reports.counts(status.stable, state.edges, span) if compared else None
-    # Agents do not tell the slices apart.
-    phis = [snapshot.analysis.clustering] * len(candidate)
+    phis = [_reported_clustering(snapshot, definition)] * len(candidate)
     after = _updated(state, candidate, baseline, phis, snapshot.analysis)
     end = datetime.fromtimestamp(until, UTC)
     return (
@@ -349,6 +367,11 @@ def _with_reports(
         candidate[-1],
         baseline[-1] if baseline else Counts(),
     )
+
+
+def _reported_clustering(snapshot: Snapshot, definition: AgentDefinition) -> float:
+    """φ as it was supposed, since agents do not tell the slices apart; conversations are drawn one by one."""
+    return 1.0 if definition.independent else snapshot.analysis.clustering
 
 
 def _updated(

@@ -65,9 +65,9 @@ def definition_for(guardrail: Guardrail, metrics: Iterable[Metric]) -> AgentDefi
     return definition_of(next(same, Metric(name=guardrail.name.value)))
 
 
-def read_definitions(analysis: Analysis) -> tuple[AgentDefinition, ...]:
-    """What agents report for metrics or guardrails; once where both read it."""
-    found = {definition.name: definition for definition in definitions(analysis)}
+def read_definitions(analysis: Analysis, rollout: str) -> tuple[AgentDefinition, ...]:
+    """What others than the router report for metrics or guardrails of a rollout; once where both read it."""
+    found = {definition.name: definition for definition in definitions(analysis, rollout)}
     for guardrail in analysis.guardrails:
         if definition := definition_for(guardrail, analysis.metrics):
             found.setdefault(definition.name, definition)

@@ -87,7 +87,7 @@ def _is_short(view: View, status: RolloutStatus) -> bool:
         if comparison.own
         for metric in analysis.metrics
     }
-    reported = {definition.name for definition in definitions(analysis)}
+    reported = {definition.name for definition in definitions(analysis, view.snapshot.rollout.metadata.key)}
     return any(
         0 < m.candidate.total < least
         if m.name in reported

@@ -59,7 +59,11 @@ class Reports:
         found: dict[str, list[Series]] = defaultdict(list)
         previous: dict[Process, dict[float, float]] = defaultdict(dict)
         elsewhere = set()
-        named = (one for one in series if one.samples and one.labels.get("__name__") in definition.names)
+        named = (
+            one
+            for one in series
+            if one.samples and one.labels.get("__name__") in definition.names and _has(one, definition.scope)
+        )
         for one in _once(named):
             where = one.labels.get(NAMESPACE_LABEL, namespace)
             if where != namespace and not definition.chooses_namespace:
@@ -179,7 +183,7 @@ class Reports:
 
     def _hint(self) -> str:
         if not self.elsewhere:
-            return ": does the agent report it, and is it scraped?"
+            return f": {self.definition.where}"
         return (
             f": what has another {NAMESPACE_LABEL} ({', '.join(sorted(self.elsewhere)[:3])}) does not count"
         )
@@ -189,7 +193,11 @@ class Reports:
 
     def _name(self, version: VersionRef, metric: str = "", labels: tuple[tuple[str, str], ...] = ()) -> str:
         """A version's series as people look for it; without a metric, the one that counts all events."""
-        matchers = ((self.definition.label, self.definition.value(version)), *labels)
+        matchers = (
+            *self.definition.scope,
+            (self.definition.label, self.definition.value(version)),
+            *labels,
+        )
         text = ", ".join(f'{name}="{value}"' for name, value in matchers)
         return f"{metric or self.definition.total[0].metric}{{{text}}}"
 

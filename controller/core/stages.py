@@ -125,12 +125,14 @@ def table_of(
     if status.candidate.revision not in backends:
         return None
     stages = status.frozen.stages if status.frozen else rollout.spec.stages
+    analysis = status.frozen.analysis if status.frozen else rollout.spec.analysis
     return replace(
         table,
         candidate=backends[status.candidate.revision],
         weight_ppm=status.weight if status.stage else 0,
         audiences=audience_splits(stages, status.stage.index) if status.stage else (),
         attempt=status.candidate.attempt,
+        exposure=analysis.exposure,
     )
 
 

@@ -8,7 +8,7 @@ share is stored and stable, its control slices included, receives the rest.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 WHOLE_PPM = 1_000_000
 """A weight of 100 % in parts per million."""
@@ -101,6 +101,7 @@ class TrafficTable:
         audiences: Audiences with a share of their own, matched in this order before the general split.
         attempt: Which try of the candidate this is; latches are bound to (artifact, attempt).
         cut_in_flight: Whether the answers that a candidate has begun end when it is taken back.
+        exposure: For how long after their first request conversations are watched as trials; None if they are not.
     """
 
     key: str
@@ -112,10 +113,11 @@ class TrafficTable:
     audiences: tuple[AudienceSplit, ...] = ()
     attempt: int = 0
     cut_in_flight: bool = False
+    exposure: timedelta | None = None
 
     def without_candidate(self) -> TrafficTable:
         """The same table with everyone on stable."""
-        return replace(self, candidate=None, weight_ppm=0, audiences=())
+        return replace(self, candidate=None, weight_ppm=0, audiences=(), exposure=None)
 
     @property
     def backends(self) -> tuple[Backend, ...]:

@@ -173,7 +173,7 @@ def report_questions(snapshot: Snapshot, now: datetime) -> tuple[Question, ...]:
     ]
     by_label: dict[str, list[AgentDefinition]] = defaultdict(list)
     begins = now
-    for definition in read_definitions(analysis):
+    for definition in read_definitions(analysis, snapshot.rollout.metadata.key):
         by_label[definition.label].append(definition)
         ends = [until for name, until in counted if name == definition.name] or [None]
         begins = min(begins, *(_counting_from(status, until, now) for until in ends))

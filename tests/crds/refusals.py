@@ -144,7 +144,7 @@ _NAME = "must have at most 52 characters of a-z, 0-9 and -"
 _HALF = "must be above 0% and up to 50%"
 _BAD = {"metric": "agent_answers_total", "labels": {"outcome": "refused"}}
 _OWN = "a metric of your own needs total, and either bad or good"
-_KNOWN = "errors and latency come from the router, which knows the version"
+_KNOWN = "errors, latency and conversations come from the router, which knows the version"
 _HOSTS = "spec.traffic.envoy.hosts"
 
 STAGES = [
@@ -260,13 +260,17 @@ REST = [
     Refusal("evidence without anybody to compare with", "spec", EVIDENCE_OF_NOBODY, "spec.analysis.advanceOn",
             "Evidence needs a stage in which stable serves beside the candidate"),
     _analysis("no metrics", "metrics", [], "should have at least 1 items"),
-    _metric("unknown name", {"name": "error"}, "", "a metric of your own needs total, and either bad or good; built in are errors, latency,"),
+    _metric("unknown name", {"name": "error"}, "", "a metric of your own needs total, and either bad or good; built in are errors, latency, conversations,"),
     _metric("without total", {"name": "own", "bad": _BAD}, "", _OWN),
     _metric("with bad and good", {"name": "own", "total": _BAD, "bad": _BAD, "good": _BAD}, "", _OWN),
     _metric("without bad and good", {"name": "own", "total": _BAD}, "", _OWN),
     _metric("built in, with bad", {"name": "toolErrors", "bad": _BAD}, "", "is built in: remove total, bad and good, or choose another name"),
     _metric("of the router, with a version", {"name": "errors", "version": {"label": "a"}}, "", _KNOWN),
     _metric("of the router, with a convention", {"name": "latency", "convention": "Agent"}, "", _KNOWN),
+    _metric("conversations with a version", {"name": "conversations", "version": {"label": "a"}}, "", _KNOWN),
+    _metric("exposure of errors", {"name": "errors", "exposure": "1m"}, "", "only conversations have an exposure: remove it"),
+    _metric("exposure of nothing", {"name": "conversations", "exposure": "0s"}, ".exposure", "must be a duration above zero"),
+    _analysis("conversations without errors", "metrics", [{"name": "latency"}, {"name": "conversations"}], "conversations are judged late, and no audience's: add errors beside them"),
     _metric("of OpenTelemetry for cost", {"name": "cost", "convention": "OpenTelemetry"}, "", "OpenTelemetry has only toolErrors"),
     _metric("of OpenTelemetry for one's own", {"name": "own", "total": _BAD, "bad": _BAD, "convention": "OpenTelemetry"}, "", "OpenTelemetry has only toolErrors"),
     _metric("of an unknown convention", {"name": "toolErrors", "convention": "Otel"}, ".convention", 'supported values: "Agent", "OpenTelemetry"'),

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+from controller.adapters.envoy.access_log import AccessLog
 from controller.adapters.envoy.bootstrap import bootstrap
 from controller.adapters.envoy.options import RouterOptions
 from controller.adapters.envoy.router import EnvoyRouter
@@ -76,11 +77,15 @@ class Lab:
     """An EnvoyRouter on a free port, and the Envoys that it programs."""
 
     def __init__(
-        self, options: Mapping[str, object] | None = None, endpoints: EndpointSource | None = None
+        self,
+        options: Mapping[str, object] | None = None,
+        endpoints: EndpointSource | None = None,
+        access_log: AccessLog | None = None,
     ) -> None:
         self.user_port = free_port()
         self._options = RouterOptions(listen_address=LOOPBACK, listen_port=self.user_port, **(options or {}))  # type: ignore[arg-type]
         self._endpoints = endpoints
+        self._access_log = access_log
         self.envoys: list[Envoy] = []
         self.xds_port = 0
         self.drain_seconds = 600
@@ -92,7 +97,10 @@ class Lab:
         """A router without any memory, as after a restart of the operator, perhaps with other options."""
         self._options = replace(self._options, **options)
         self.router = EnvoyRouter(
-            now=lambda: datetime.now(UTC), options=self._options, endpoints=self._endpoints
+            now=lambda: datetime.now(UTC),
+            options=self._options,
+            endpoints=self._endpoints,
+            access_log=self._access_log,
         )
         self.router.on_change(self._note)
         return self.router

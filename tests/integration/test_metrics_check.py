@@ -119,6 +119,37 @@ def test_it_says_what_is_there_and_what_is_not(
     assert "that is not an AgentRevision" in " ".join(late.output.split())
 
 
+def test_conversations_need_the_operators_to_be_scraped_and_are_there_with_a_candidate(
+    prometheus_factory: Callable[..., Prometheus], stack: ExitStack, run: Callable[..., Result]
+) -> None:
+    operator = ReportingAgent()
+    stack.enter_context(operator.serving())
+    prometheus = prometheus_factory([ScrapeJob("operators", (operator.address,))], scrape_interval=0.5)
+    wait_for(prometheus, "sum(up)", 1)
+
+    def said() -> str:
+        found = run(prometheus.url, {"name": "errors"}, {"name": "conversations"})
+        return " ".join(found.output.split())
+
+    assert "agentrollout_conversations_total missing is Prometheus scraping /metrics of every" in said()
+
+    Gauge("agentrollout_asyncio_tasks", "As operators have it.", registry=operator.registry)
+    wait_for(prometheus, "count(agentrollout_asyncio_tasks)", 1)
+    assert "empty operators are scraped; they show it while a candidate is on its way" in said()
+
+    counted = Counter(
+        "agentrollout_conversations",
+        "Likewise.",
+        ["rollout", "revision", "outcome"],
+        registry=operator.registry,
+    )
+    for key, number in (("shop/agent", 7), ("other/agent", 1000)):
+        counted.labels(key, "agent-0123456789", "good").inc(number)
+        counted.labels(key, "agent-0123456789", "bad").inc(0)
+    wait_for(prometheus, "count(agentrollout_conversations_total)", 4)
+    assert "conversations all agentrollout_conversations_total 7 ok" in said()
+
+
 def test_a_prometheus_that_does_not_answer_is_told(run: Callable[..., Result]) -> None:
     found = run("http://127.0.0.1:1", {"name": "toolErrors"})
     assert (found.exit_code, found.stderr) == (

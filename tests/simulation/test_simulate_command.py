@@ -85,8 +85,8 @@ def test_what_only_agents_know_is_left_out_and_said(file: Path, tmp_path: Path) 
     path.write_text(file.read_text().split("  analysis:")[0].rstrip() + "\n" + metrics)
     result = CliRunner().invoke(app, ["simulate", "-f", str(path), "--traffic", "100/s", "--runs", "1"])
     assert result.exit_code == 0, result.output
-    assert "Left out, since only agents know it: toolErrors." in result.output
+    assert "Left out, since it cannot be simulated: toolErrors." in result.output
     path.write_text(path.read_text().replace(", {name: errors}", ""))
     result = CliRunner().invoke(app, ["simulate", "-f", str(path), "--traffic", "100/s"])
     assert result.exit_code == 2
-    assert "only agents know toolErrors: add errors or latency to simulate" in result.output
+    assert "toolErrors cannot be simulated: add errors or latency" in result.output

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from controller.api.delivery import Metric
+from controller.api.delivery import Analysis, Metric
 from controller.api.selectors import VersionForm
 from controller.api.status import Evidence, MetricEvidence
 from controller.core.agents import AgentDefinition, definition_of
@@ -60,11 +60,18 @@ def test_a_metric_of_one_s_own_may_count_what_is_good() -> None:
         {"name": "own", "total": {"metric": "a"}},
         {"name": "own", "total": {"metric": "a"}, "bad": {"metric": "b"}, "good": {"metric": "c"}},
         {"name": "own", "total": {"metric": "a"}, "bad": {"metric": "b", "labels": {"le": "x"}}},
+        {"name": "errors", "exposure": "1m"},
+        {"name": "conversations", "version": {"label": "a"}},
     ],
 )
 def test_what_was_stored_before_the_crd_refused_it_cannot_be_read(metric: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         Metric.model_validate(metric)
+
+
+def test_conversations_alone_cannot_be_read_either() -> None:
+    with pytest.raises(ValidationError, match="add errors beside them"):
+        Analysis.model_validate({"metrics": [{"name": "conversations"}]})
 
 
 def wanted(*metrics: dict[str, Any], **kwargs: Any) -> TalkingRollout:

@@ -14,7 +14,7 @@ from controller.adapters.envoy.doors import (
     metrics_listener,
 )
 from controller.adapters.envoy.metrics import GRPC_ERRORS, LATENCY_EDGES_MS, PROTOCOL_LABEL, SLICE_LABEL
-from controller.adapters.envoy.naming import AUDIENCE_SUFFIX, CONTROL_SUFFIX, HTTP2, HTTP2_SUFFIX
+from controller.adapters.envoy.naming import AUDIENCE_SUFFIX, CONTROL_SUFFIX, HTTP2, HTTP2_SUFFIX, OPERATORS
 
 _CONNECTIONS_BROKEN = r"protocol_error|destroy_(remote|local)_with_active_rq"
 """Of HTTP/1.1 only, where a connection has one request at a time."""
@@ -45,6 +45,7 @@ _STATS_KEPT = (
     {"safe_regex": {"regex": r"(listener_manager\.lds|cluster_manager\.cds)\.update_(success|rejected)"}},
     {"exact": "control_plane.connected_state"},
     {"exact": "runtime.admin_overrides_active"},
+    {"safe_regex": {"regex": r"access_logs\.grpc_access_log\.logs_(written|dropped)"}},
     {"safe_regex": {"regex": r"server\.(live|uptime|memory_allocated)"}},
 )
 """The evidence (metrics.py) and a few for people: each series costs memory in every Envoy, for every version."""
@@ -120,9 +121,7 @@ def bootstrap(
                 "api_type": "DELTA_GRPC",
                 "transport_api_version": "V3",
                 "set_node_on_first_message_only": True,
-                "grpc_services": [
-                    {"envoy_grpc": {"cluster_name": "agentrollout-xds"}, "retry_policy": _RECONNECT}
-                ],
+                "grpc_services": [{"envoy_grpc": {"cluster_name": OPERATORS}, "retry_policy": _RECONNECT}],
             },
             "cds_config": {"ads": {}, "resource_api_version": "V3"},
             "lds_config": {"ads": {}, "resource_api_version": "V3"},
@@ -160,7 +159,7 @@ def _xds_cluster(operators: Sequence[Endpoint]) -> dict[str, Any]:
         "explicit_http_config": {"http2_protocol_options": {"connection_keepalive": _KEEPALIVE}},
     }
     return {
-        "name": "agentrollout-xds",
+        "name": OPERATORS,
         "type": "STRICT_DNS",
         "connect_timeout": "1s",
         "health_checks": [_HEALTH_CHECK],
@@ -170,7 +169,7 @@ def _xds_cluster(operators: Sequence[Endpoint]) -> dict[str, Any]:
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options
         },
         "load_assignment": {
-            "cluster_name": "agentrollout-xds",
+            "cluster_name": OPERATORS,
             "endpoints": [
                 {"lb_endpoints": [{"endpoint": {"address": address(operator)}} for operator in operators]}
             ],

@@ -7,10 +7,12 @@ from typing import Any
 from envoy.config.listener.v3 import listener_pb2
 from envoy.extensions.filters.http.grpc_stats.v3 import config_pb2 as grpc_stats_pb2
 from envoy.extensions.filters.http.router.v3 import router_pb2
+from envoy.extensions.filters.http.set_filter_state.v3 import set_filter_state_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 from envoy.extensions.http.early_header_mutation.header_mutation.v3 import header_mutation_pb2
 from envoy.extensions.transport_sockets.tls.v3 import secret_pb2, tls_pb2
 
+from controller.adapters.envoy.access_log import FILTER, access_log
 from controller.adapters.envoy.options import RouterOptions
 from controller.adapters.envoy.resources import Bundle, Resource, pack, resource
 
@@ -90,6 +92,8 @@ def _manager(options: RouterOptions) -> Any:
         scoped_routes=scoped,
         http_filters=[
             {"name": "envoy.filters.http.grpc_stats", "typed_config": pack(grpc_stats_pb2.FilterConfig())},
+            # Does nothing but on the routes that tell it what to remember.
+            {"name": FILTER, "typed_config": pack(set_filter_state_pb2.Config())},
             {"name": "envoy.filters.http.router", "typed_config": pack(router_pb2.Router())},
         ],
         http2_protocol_options={
@@ -104,6 +108,7 @@ def _manager(options: RouterOptions) -> Any:
         upgrade_configs=[{"upgrade_type": "websocket"}],
         early_header_mutation_extensions=[_strip_private_headers()],
         local_reply_config={"mappers": [_no_rollout_reply()]},
+        access_log=[access_log()],
     )
 
 

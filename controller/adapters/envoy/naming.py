@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from controller.core.traffic import Backend
 
+OPERATORS = "agentrollout-xds"
+"""The cluster of the operator's replicas, from the bootstrap of every router."""
+
 HTTP2 = "h2"
 HTTP2_SUFFIX = f"~{HTTP2}"
 """Marks the clusters that speak HTTP/2, of which other counters are evidence; it does not reach the Prometheus label."""
@@ -46,6 +49,15 @@ def cluster_name(key: str, revision: str, audience: bool = False) -> str:
 def upstream_name(key: str, backend: Backend, audience: bool = False) -> str:
     """The cluster of one arm as Envoy itself knows it: `cluster_name`, with the protocol where it is not HTTP/1.1."""
     return f"{cluster_name(key, backend.revision, audience)}{HTTP2_SUFFIX if backend.http2 else ''}"
+
+
+def version_of(cluster: str) -> tuple[str, str]:
+    """Of a cluster of everyone's, the rollout ``namespace/name`` and the revision; whichever slice and protocol it is of.
+
+    ``_`` cannot occur in a Kubernetes name, so what stands for a dot can be told.
+    """
+    rollout, _, revision = cluster.partition("~")[0].replace("_", ".").rpartition("/")
+    return rollout, revision
 
 
 def control_name(key: str, stable: Backend, number: int) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from controller.adapters.envoy.access_log import AccessLog
 from controller.adapters.envoy.clusters import assignments
 from controller.adapters.envoy.listener import listener
 from controller.adapters.envoy.naming import owner_name
@@ -50,6 +51,7 @@ class EnvoyRouter:
         now: Callable[[], datetime],
         options: RouterOptions | None = None,
         endpoints: EndpointSource | None = None,
+        access_log: AccessLog | None = None,
     ) -> None:
         """Create the router.
 
@@ -58,6 +60,7 @@ class EnvoyRouter:
             options: What the operator chose; the defaults otherwise.
             endpoints: Of the Services in tables. It must know all of them before ``start``: what it does not know is
                 served by nobody.
+            access_log: Takes what the Envoys tell of conversations; left out, nobody does.
         """
         self._now = now
         self._options = options or RouterOptions()
@@ -70,7 +73,13 @@ class EnvoyRouter:
             endpoints.on_change(self._endpoints_changed)
         self._callbacks: list[Callable[[str], None]] = []
         self._numbers = 0
-        self._server = XdsServer(self._wanted, on_answer=self._answered, on_nodes=self._nodes_changed)
+        self._access_log = access_log or AccessLog()
+        self._server = XdsServer(
+            self._wanted,
+            on_answer=self._answered,
+            on_nodes=self._nodes_changed,
+            also=self._access_log.add_to,
+        )
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> int:
         """Serve xDS; call it once all known rollouts are published. Returns the port."""
@@ -78,6 +87,7 @@ class EnvoyRouter:
 
     async def stop(self, grace: float = 1.0) -> None:
         """Stop serving; Envoys keep the last split."""
+        self._access_log.lead(False)
         await self._server.stop(grace)
 
     def publish(self, table: TrafficTable) -> None:
@@ -85,10 +95,12 @@ class EnvoyRouter:
         progress = self._progress.get(owner_name(table.key))
         if progress is not None and progress.history[-1].table == table:
             return
+        self._access_log.publish(table)
         self._want(table.key, table, bundle(table, self._options, self._endpoints))
 
     def remove(self, key: str) -> None:
         """Stop serving the rollout ``namespace/name``."""
+        self._access_log.remove(key)
         if owner_name(key) in self._wanted:
             self._want(key, None, Bundle(owner_name(key), ()))
 

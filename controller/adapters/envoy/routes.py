@@ -13,6 +13,7 @@ from typing import Any
 
 from envoy.config.route.v3 import route_components_pb2, route_pb2, scoped_route_pb2
 
+from controller.adapters.envoy.access_log import FILTER, remember
 from controller.adapters.envoy.clusters import is_ip
 from controller.adapters.envoy.naming import (
     control_name,
@@ -109,6 +110,8 @@ def _split(
     ]
     routes = [_route(f"{label}-{way}", belongs + match, arms, policy, options) for way, match, policy in ways]
     value = f"{options.cookie}=%UNIQUE_ID%; Path=/; HttpOnly; SameSite=Lax"
+    if audience is None and table.exposure is not None:
+        routes[0].typed_per_filter_config[FILTER].CopyFrom(remember(table))
     routes[-1].response_headers_to_add.add(header={"key": "set-cookie", "value": value})
     return routes
 

@@ -59,6 +59,7 @@ class XdsServer:
         *,
         on_answer: Callable[[set[str]], None],
         on_nodes: Callable[[], None],
+        also: Callable[[Any], None],
     ) -> None:
         """Create the server.
 
@@ -66,10 +67,12 @@ class XdsServer:
             wanted: Bundles by owner; the caller changes it and then calls ``touch``.
             on_answer: Called with the owners that an acknowledgement or refusal concerns.
             on_nodes: Called when an Envoy came or went.
+            also: Adds what else Envoys come for to the gRPC server.
         """
         self._wanted = wanted
         self._on_answer = on_answer
         self._on_nodes = on_nodes
+        self._also = also
         self._streams: list[_Stream] = []
         self._server: Any = None
         self._stopping = False
@@ -93,6 +96,7 @@ class XdsServer:
         """
         server = grpc.aio.server(options=_SERVER_OPTIONS)
         add_health(server)
+        self._also(server)
         handler = grpc.stream_stream_rpc_method_handler(
             self._serve,
             request_deserializer=discovery_pb2.DeltaDiscoveryRequest.FromString,

@@ -83,7 +83,7 @@ def _reported_past(view: View) -> tuple[str, list[MetricEvidence], list[Guardrai
     samples, stable, analysis = view.snapshot.samples, view.status.stable, view.snapshot.analysis
     assert samples is not None  # noqa: S101  the caller looked
     assert stable is not None  # noqa: S101  initialise stands before
-    wanted = read_definitions(analysis)
+    wanted = read_definitions(analysis, view.snapshot.rollout.metadata.key)
     if wanted and samples.reports_problem:
         raise StaleReportsError(samples.reports_problem)
     metrics, limits, names = [], [], {metric.name for metric in analysis.metrics}

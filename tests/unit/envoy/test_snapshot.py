@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -9,12 +10,14 @@ from envoy.config.route.v3 import route_pb2, scoped_route_pb2
 from envoy.extensions.transport_sockets.tls.v3 import tls_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 
+from controller.adapters.envoy.access_log import FILTER
 from controller.adapters.envoy.naming import (
     cluster_name,
     control_name,
     override_key,
     owner_name,
     owner_of,
+    version_of,
 )
 from controller.adapters.envoy.options import RouterOptions
 from controller.adapters.envoy.resources import CLUSTER, LISTENER, ROUTE, SCOPE, Bundle
@@ -297,3 +300,17 @@ def test_a_snapshot_has_the_listener_and_every_rollout() -> None:
         "shop/agent",
         "shop/other",
     }
+
+
+def test_only_routes_of_conversations_known_by_header_remember_them_and_only_where_they_count() -> None:
+    counted = replace(SPLIT, exposure=timedelta(minutes=1), audiences=(INTERNAL,))
+    remembering = [route.name for route in all_routes(counted) if FILTER in route.typed_per_filter_config]
+    assert remembering == ["everyone-header"]
+    assert not any(route.typed_per_filter_config for route in all_routes(SPLIT))
+
+
+@pytest.mark.parametrize("control", ["", "~control3"])
+@pytest.mark.parametrize("protocol", ["", "~h2"])
+def test_a_cluster_says_which_version_it_is_of_dots_and_all(control: str, protocol: str) -> None:
+    name = cluster_name("shop/my.agent", "my.agent-0123456789")
+    assert version_of(f"{name}{control}{protocol}") == ("shop/my.agent", "my.agent-0123456789")
