@@ -14,6 +14,9 @@ ifeq ($(shell $(PYTHON) -c 'import sys; print(sys.version_info >= (3, 11))' 2>/d
 export UV_PYTHON_DOWNLOADS ?= never
 endif
 
+# Most tests wait for other processes most of the time.
+WORKERS ?= 2
+
 RUN := $(UV) run --no-sync
 SYNCED := .venv/.synced
 
@@ -61,7 +64,7 @@ check: lint ## lint, and the tests that need nothing running; under a minute
 
 .PHONY: test
 test: lint build ## Everything, on a real API server, Envoy and Prometheus, with branch coverage
-	$(RUN) pytest -m "not bench and not e2e" --cov --cov-branch --cov-report=term
+	$(RUN) pytest -m "not bench and not e2e" -n $(WORKERS) --dist worksteal --durations 20 --cov --cov-branch --cov-report=term
 	@echo "controller/core must be covered completely:"
 	$(RUN) coverage report --include='controller/core/*' --fail-under=100
 
