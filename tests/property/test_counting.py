@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.api.status import Evidence
-from controller.core.assess import Reading, continued, span_of
 from controller.core.counts import Scrapes, Series, increment, joined
+from controller.core.reading import Reading, continued, span_of
 from controller.core.tally import Tally
 from tests.virtual import CATALOGUE
 

@@ -6,11 +6,12 @@ from controller.api.delivery import MetricName
 from controller.api.guardrails import GuardrailName
 from controller.api.reasons import Reason
 from controller.api.status import Evidence, GuardrailEvidence, MetricEvidence
-from controller.core.assess import BlindError, Reading, blind, read
+from controller.core.assess import blind
 from controller.core.counts import Span, UnusableSamplesError
 from controller.core.guardrails import read_definitions
 from controller.core.limits import mean_at_most
 from controller.core.outcome import Outcome, Report, View
+from controller.core.reading import BlindError, Reading, read
 from controller.core.reports import NotReportedError, Reports, StaleReportsError
 from controller.core.stages import Arm, needs_past
 from controller.core.tally import edges_above, multiple_of_p95

@@ -5,9 +5,9 @@ from __future__ import annotations
 from controller.api.quantities import format_time
 from controller.api.reasons import Reason, Verdict
 from controller.api.status import RolloutStatus
-from controller.core.assess import is_overridden
 from controller.core.guardrails import is_held
 from controller.core.outcome import Outcome, Report, View
+from controller.core.reading import is_overridden
 from controller.core.stages import stage_end
 
 

@@ -1,0 +1,109 @@
+"""One answer of the metric source: whether it can be used, and up to when it counts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from controller.api.status import Counts, Evidence
+from controller.core.counts import Scrapes, Series, Span, joined, stale_before
+from controller.core.snapshot import Samples
+from controller.core.stages import Comparison
+from controller.core.tally import Catalogue, Tally
+
+
+class BlindError(Exception):
+    """The evidence cannot be read; the message says why in one sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One usable answer of the metric source.
+
+    Attributes:
+        tally: Counts by arm.
+        scrapes: When the routers were scraped.
+        until: The newest instant up to which every living router was scraped, in unix seconds.
+    """
+
+    tally: Tally
+    scrapes: Scrapes
+    until: float
+
+    def counts(
+        self, metric: str, comparison: Comparison, edges: list[float], span: Span
+    ) -> tuple[list[Counts], list[Counts] | None]:
+        """Candidate and baseline, one pair of counts for each test of the metric."""
+        candidate = self.tally.counts(metric, comparison.candidate, edges, span, self.scrapes)
+        if comparison.baseline is None:
+            return candidate, None
+        return candidate, self.tally.counts(metric, comparison.baseline, edges, span, self.scrapes)
+
+    def slices(
+        self, metric: str, comparison: Comparison, edges: list[float], span: Span
+    ) -> list[list[Counts]]:
+        """For each test the baseline's control slices; none where the candidate serves an audience, or everyone."""
+        if comparison.baseline is None or comparison.candidate.audience:
+            return []
+        return self.tally.slices(metric, comparison.baseline, edges, span, self.scrapes)
+
+
+def read(key: str, samples: Samples, catalogue: Catalogue) -> Reading:
+    """Check that samples are there and fresh.
+
+    Raises:
+        BlindError: If there is no answer, no router in it, or nothing recent.
+    """
+    if samples.problem:
+        raise BlindError(samples.problem)
+    scrapes = _scrapes(samples.series, catalogue)
+    if not scrapes.times:
+        raise BlindError(f"Prometheus has no {catalogue.liveness} of any router: is it scraping the routers?")
+    gap = scrapes.gap_seconds
+    if gap is None:
+        raise BlindError(
+            "Prometheus has scraped the routers only once so far; if this stays, scrape them about as often as "
+            "spec.analysis.interval"
+        )
+    until = scrapes.common_end(stale_before(samples.at.timestamp(), gap))
+    if until is None:
+        newest = max(times[-1] for times in scrapes.times.values())
+        raise BlindError(
+            f"the newest sample in Prometheus is {samples.at.timestamp() - newest:.0f} s old, "
+            f"but routers are scraped every {gap:.0f} s"
+        )
+    series = joined(samples.series, catalogue.liveness)
+    return Reading(Tally(key, series, catalogue), _scrapes(series, catalogue), until)
+
+
+def _scrapes(series: Iterable[Series], catalogue: Catalogue) -> Scrapes:
+    return Scrapes.of(one for one in series if one.labels.get("__name__") == catalogue.liveness)
+
+
+def continued(before: Evidence, reading: Reading) -> Evidence:
+    """The evidence, in which it is noted if another Prometheus answers than did before.
+
+    Servers scrape at instants of their own, so that no scrape of this one ended when counting did. A movement across
+    that instant was counted in part, nobody knows which. It is left out: little is lost, and nothing counts twice.
+    """
+    if before.counted_until is None or reading.scrapes.saw(before.counted_until.timestamp()):
+        return before
+    return before.model_copy(update={"continuous_since": before.counted_until})
+
+
+def span_of(before: Evidence, reading: Reading, programmed_at: datetime) -> Span:
+    """What follows on what was counted before."""
+    counted = before.counted_until.timestamp() if before.counted_until else 0.0
+    began = max(programmed_at, before.continuous_since or programmed_at)
+    return Span(counted, max(reading.until, counted), began.timestamp())
+
+
+def is_overridden(samples: Samples, catalogue: Catalogue) -> bool:
+    """Whether users may have been where no status sends them: what they met there is no reason to send more."""
+    return any(
+        value > 0
+        for series in samples.series
+        if series.labels.get("__name__") == catalogue.override
+        for _, value in series.samples
+    )
