@@ -36,7 +36,7 @@ def updated(
         # Against the past only the last test says something: of latency's edges the one of the tail. A median moves
         # with the load, which has just grown.
         silent = [_NO_EVIDENCE] * (len(candidate) - 1)
-        values = [*silent, _against_reference(candidate[-1], references[-1])]
+        values = [*silent, _against_reference(candidate[-1], references[-1], phis[-1])]
     return state.model_copy(
         update={
             "tests": [test.after(e, phi).encode() for test, e, phi in zip(tests, values, phis, strict=True)],
@@ -79,8 +79,8 @@ def _against_baseline(candidate: Counts, baseline: Counts) -> tuple[float, ...]:
     return harm_log_e_values(_interval(candidate, baseline))
 
 
-def _against_reference(candidate: Counts, reference: Counts) -> tuple[float, ...]:
-    tolerated = tolerated_rate(reference.bad, reference.total)
+def _against_reference(candidate: Counts, reference: Counts, phi: float) -> tuple[float, ...]:
+    tolerated = tolerated_rate(reference.bad, reference.total, phi)
     return tuple(
         log_e_value_against_reference(candidate.bad, candidate.total, ratio, tolerated)
         for ratio in ODDS_RATIOS

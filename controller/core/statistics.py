@@ -87,11 +87,18 @@ def log_e_value_against_reference(bad: int, total: int, odds_ratio: float, refer
 
 
 @lru_cache(maxsize=4096)  # a finished baseline stays as it is for the whole bake
-def tolerated_rate(bad: int, total: int) -> float:
+def tolerated_rate(bad: int, total: int, clustering: float = 1.0) -> float:
     """The worst rate that a finished baseline leaves unquestioned, strictly between 0 and 1.
 
-    The upper 99 % confidence bound on its rate (Clopper & Pearson 1934), with twice the odds.
+    The upper 99 % confidence bound on its rate (Clopper & Pearson 1934), with twice the odds. Events that scatter φ times
+    as much as independent ones tell no more than a φ-th of them would.
+
+    Args:
+        bad: The baseline's bad events.
+        total: All of its events.
+        clustering: φ.
     """
+    bad, total = math.ceil(bad / clustering), math.floor(total / clustering)
     bound = min(max(upper_bound(bad, total, REFERENCE_CONFIDENCE), 1e-9), 1 - 1e-9)
     return REFERENCE_TOLERANCE * bound / (1 - bound + REFERENCE_TOLERANCE * bound)
 

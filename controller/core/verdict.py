@@ -140,7 +140,7 @@ def _detectable(finding: Finding, threshold: float) -> float | None:
         return min_detectable_ratio(
             candidate.total, baseline.total, baseline.bad, threshold=threshold, clustering=clustering
         )
-    tolerated = tolerated_rate(baseline.bad, baseline.total)
+    tolerated = tolerated_rate(baseline.bad, baseline.total, clustering)
     return min_detectable_ratio_against_rate(
         candidate.total, tolerated, threshold=threshold, clustering=clustering
     )

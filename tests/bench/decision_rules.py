@@ -113,7 +113,7 @@ class Ours(Rule):
         phi = self._clustering()
         self._counted += requests.total[:, 0]
         self._compared = compared
-        self._requests.add(self._values(requests, compared), phi)
+        self._requests.add(self._values(requests, compared, phi), phi)
         found = [self._requests.e_values] if self._unit is not Unit.CONVERSATIONS else []
         if self._unit is not Unit.REQUESTS:
             trials = interval.conversations
@@ -140,14 +140,14 @@ class Ours(Rule):
             (self._slices[0], self._slices[1]), self._prior, self._scatter.clusterings(self._prior)
         )
 
-    def _values(self, requests: Counted, compared: Bools) -> Floats:
+    def _values(self, requests: Counted, compared: Bools, phi: Floats | float) -> Floats:
         values = _against(requests.candidate, requests.stable)
         alone = np.flatnonzero(~compared)
         if len(alone):
+            phis = np.broadcast_to(phi, len(compared))
             for run in alone[np.isnan(self._tolerated[alone])]:
-                self._tolerated[run] = tolerated_rate(
-                    int(self._reference[0, run]), int(self._reference[1, run])
-                )
+                known_bad, known = (int(self._reference[i, run]) for i in (0, 1))
+                self._tolerated[run] = tolerated_rate(known_bad, known, float(phis[run]))
             bad, total = requests.candidate
             values[alone] = log_e_values_against_rate((bad[alone], total[alone]), self._tolerated[alone])
         return values

@@ -133,6 +133,11 @@ def test_against_the_past_twice_the_odds_of_what_it_may_have_been_are_tolerated(
     assert low < tolerated_rate(bad, total) < high
 
 
+def test_of_a_past_whose_failures_came_in_bunches_less_is_known() -> None:
+    assert tolerated_rate(20, 10_000, 10.0) == tolerated_rate(2, 1000)
+    assert tolerated_rate(21, 10_009, 10.0) == tolerated_rate(3, 1000)
+
+
 def test_a_test_that_has_not_begun_is_no_evidence() -> None:
     assert HarmTest().e_value == 1.0
 
