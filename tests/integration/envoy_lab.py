@@ -128,9 +128,9 @@ class Lab:
         for table in tables:
             await self.programmed(table)
 
-    async def add_envoy(self, name: str, **access: Any) -> Envoy:
-        """Start an Envoy; ``access`` goes into its bootstrap."""
-        operators = [(LOOPBACK, self.xds_port)]
+    async def add_envoy(self, name: str, *, others: Sequence[int] = (), **access: Any) -> Envoy:
+        """Start an Envoy that knows this operator and those on the other ports; ``access`` goes into its bootstrap."""
+        operators = [(LOOPBACK, port) for port in (self.xds_port, *others)]
         config = bootstrap(name, operators=operators, stats_flush_seconds=0.1, **access)
         envoy = Envoy(config, wait_live=False, drain_seconds=self.drain_seconds)
         self.envoys.append(envoy)

@@ -201,6 +201,31 @@ async def test_a_replica_that_does_not_lead_sends_envoys_away_and_takes_them_whe
         assert found.judged() == (0, 0)
 
 
+async def test_whichever_replica_configures_an_envoy_the_one_that_leads_is_told() -> None:
+    following, leading = Logging(Clock()), Logging(Clock())
+    leading.lead(True)
+    async with (
+        arms() as (stable, candidate),
+        Lab(access_log=following) as one,
+        Lab(access_log=leading) as other,
+    ):
+        agents = backend("stable", stable.port), backend("candidate", candidate.port)
+        split = replace(table(*agents, 500_000), exposure=EXPOSURE)
+        other.new_router(listen_port=one.user_port)
+        for lab in (one, other):
+            lab.router.publish(split)
+            await lab.start(envoys=0)
+        await one.add_envoy("router", others=[other.xds_port])
+
+        async def reaches() -> int:
+            answer = await fetch(one.user_port, headers=[("x-session-id", "c")])
+            assert answer.status == 200
+            return leading.arrived
+
+        assert await eventually(reaches, lambda arrived: arrived > 0)
+        assert following.arrived == 0
+
+
 class Hung(AccessLog):
     """A replica that takes the stream and reads nothing."""
 
