@@ -88,7 +88,7 @@ class Overrides:
                 )
         except TimeoutError:
             return Answer(router, f"no answer within {_DEADLINE_SECONDS:g} s")
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, ssl.SSLError) as error:  # a refused certificate can be either
             return Answer(router, str(error) or type(error).__name__)
         if response.status_code != httpx.codes.OK:
             return Answer(
