@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from controller.api.guardrails import GuardrailName
 from controller.api.quantities import PPM_PER_PERCENT, format_duration, format_percent, parse_percent
 from controller.api.rollout import AgentRollout
 from controller.cli_values import fail
@@ -109,10 +110,15 @@ def simulate(
 def _without_reports(rollout: AgentRollout) -> tuple[AgentRollout, str]:
     """The rollout without what the router does not count, and the names of that: nothing here works as agents do, or lets conversations last."""
     analysis = rollout.spec.analysis
-    unsaid = ", ".join(metric.name for metric in analysis.metrics if not metric.is_from_router)
     counted = [metric for metric in analysis.metrics if metric.is_from_router]
-    spec = rollout.spec.model_copy(update={"analysis": analysis.model_copy(update={"metrics": counted})})
-    return rollout.model_copy(update={"spec": spec}), unsaid
+    limits = [guardrail for guardrail in analysis.guardrails if guardrail.name == GuardrailName.LATENCY]
+    unsaid = [
+        *(metric.name for metric in analysis.metrics if metric not in counted),
+        *(f"the guardrail {guardrail.name}" for guardrail in analysis.guardrails if guardrail not in limits),
+    ]
+    analysis = analysis.model_copy(update={"metrics": counted, "guardrails": limits})
+    spec = rollout.spec.model_copy(update={"analysis": analysis})
+    return rollout.model_copy(update={"spec": spec}), ", ".join(unsaid)
 
 
 def _run(rollout: AgentRollout, scenarios: list[Scenario], runs: int, seed: int) -> Iterator[Summary]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -10,13 +11,16 @@ from enum import StrEnum
 
 from controller.adapters.envoy.catalogue import CATALOGUE
 from controller.adapters.envoy.naming import cluster_name
+from controller.adapters.ports import MetricSourceError
 from controller.adapters.prometheus import Found, edge_texts
 from controller.api.delivery import ROUTER_METRICS, MetricName
 from controller.api.rollout import AgentRollout
 from controller.api.selectors import VersionForm
+from controller.api.status import VersionRef
 from controller.core.agents import EDGE, NAMESPACE_LABEL, AgentDefinition
 from controller.core.artifact import artifact_id, revision_name
 from controller.core.guardrails import read_definitions
+from controller.core.queries import about
 
 LOOKBACK = "5m"
 """What was scraped in this time is there."""
@@ -96,9 +100,8 @@ async def check(rollout: AgentRollout, ask: Ask) -> AsyncIterator[Finding]:
         MetricSourceError: If Prometheus does not answer.
     """
     analysis = rollout.spec.analysis
-    read = dict.fromkeys(
-        [*(each.name for each in analysis.metrics), *(each.name.value for each in analysis.guardrails)]
-    )
+    built_in = (each.name for each in analysis.guardrails if each.query is None)
+    read = dict.fromkeys([*(each.name for each in analysis.metrics), *built_in])
     counted = [name for name in read if name in ROUTER_METRICS]
     if counted:
         yield await _routers(ask)
@@ -109,6 +112,37 @@ async def check(rollout: AgentRollout, ask: Ask) -> AsyncIterator[Finding]:
         look = _of_operators if definition.rollout else _of_agents
         for probe in _probes(definition):
             yield await look(rollout, definition, probe, ask)
+    for guardrail in analysis.guardrails:
+        for counts in ("query", "samples"):
+            if query := getattr(guardrail, counts):
+                yield await _of_query(rollout, Probe(guardrail.name, counts, query), ask)
+
+
+async def _of_query(rollout: AgentRollout, probe: Probe, ask: Ask) -> Finding:
+    """What a guardrail's query gives now, for the version in the file."""
+    version = VersionRef(
+        revision=_this(rollout, VersionForm.REVISION), artifact_id=_this(rollout, VersionForm.ARTIFACT_ID)
+    )
+    query = about(probe.series, version)
+    if query != probe.series and not version.artifact_id:
+        return Finding(probe, State.EMPTY, note="the version is not known before its prompts are read")
+    try:
+        found = await ask(query)
+    except MetricSourceError as error:
+        raise MetricSourceError(
+            f"spec.analysis.guardrails, {probe.counts} of {probe.metric}: {error}"
+        ) from error
+    if len(found) > 1:
+        note = f"gives {len(found)} values, and must give one: put it into sum() or max()"
+        return Finding(probe, State.MISLABELLED, note=note)
+    if not found or math.isnan(found[0].value):
+        named = " for this version" if query != probe.series else ""
+        return Finding(probe, State.EMPTY, note=f"gives {'no number' if found else 'nothing'}{named} yet")
+    if math.isinf(found[0].value):
+        return Finding(
+            probe, State.MISLABELLED, note=f"gives {found[0].value}, which is no number to compare"
+        )
+    return Finding(probe, State.OK, found[0].value)
 
 
 async def _routers(ask: Ask) -> Finding:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from controller.core.counts import Series
-from controller.core.snapshot import Samples
+from controller.core.snapshot import Answer, Samples
 from tests.virtual import VirtualRollout, rollout_of
 
 EDGES = (100.0, 150.0, 225.0, 337.0)
@@ -37,6 +37,7 @@ class TalkingRollout(VirtualRollout):
 
     reported: dict[str, Reported] = field(default_factory=dict)
     reports_problem: str = ""
+    answers: dict[str, Answer] = field(default_factory=dict)
     garbled: bool = False
     deaf: bool = False
     """Whether pods are scraped no more."""
@@ -73,7 +74,9 @@ class TalkingRollout(VirtualRollout):
             Series(dict(labels), (*taken[:-1], (taken[-1][0], math.nan)) if self.garbled else tuple(taken))
             for labels, taken in self.pod_samples.items()
         )
-        return replace(super().read(), reports=reports, reports_problem=self.reports_problem)
+        return replace(
+            super().read(), reports=reports, reports_problem=self.reports_problem, answers=self.answers
+        )
 
     def _report(self, name: str, amount: int, labels: dict[str, str]) -> None:
         self.pod_counters[tuple({"__name__": name, **labels}.items())] += amount

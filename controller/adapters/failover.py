@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Protocol
 
 import structlog
@@ -56,6 +57,17 @@ class FailoverSource:
                 self._asked = (position + 1) % len(self._sources)
         if stale is not None:
             return stale
+        raise MetricSourceError("; ".join(problems))
+
+    async def values(self, query: str, at: datetime) -> tuple[float, ...]:
+        """See ``MetricSource.values``. Whoever is asked for samples is asked first, and stays so: a query may be bad."""
+        problems = []
+        for turn in range(len(self._sources)):
+            source = self._sources[(self._asked + turn) % len(self._sources)]
+            try:
+                return await source.values(query, at)
+            except MetricSourceError as error:
+                problems.append(str(error))
         raise MetricSourceError("; ".join(problems))
 
     def _tell(self, position: int, problems: list[str]) -> None:

@@ -120,3 +120,10 @@ class MetricSource(Protocol):
         Raises:
             MetricSourceError: On refused, late or malformed answers.
         """
+
+    async def values(self, query: str, at: datetime) -> tuple[float, ...]:
+        """The values of all elements of what a query gives at an instant: one if it is a scalar.
+
+        Raises:
+            MetricSourceError: On refused, late or malformed answers.
+        """

@@ -30,6 +30,9 @@ from controller.core.counts import Scrapes, Series
 MAX_SKEW_SECONDS = 2.0
 """How far the clock of a Prometheus may be from ours, besides the second that its ``Date`` leaves open."""
 
+QUERIES_OF_PEOPLE = 4
+"""So many may be under way at once, beside the questions of ours: slow ones must not keep routers' counters from deciding."""
+
 _EDGE = "le"
 
 
@@ -82,18 +85,24 @@ class PrometheusSource:
             headers={"Accept-Encoding": "identity"},  # compressing costs both sides more than these few MB
         )
         self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="prometheus")
+        self._for_people = ThreadPoolExecutor(QUERIES_OF_PEOPLE, thread_name_prefix="prometheus-queries")
 
     async def read(self, question: Question) -> tuple[Series, ...]:
         """See ``MetricSource.read``."""
         return await self._answer(partial(self._ask, question))
 
     async def vector(self, query: str) -> list[Found]:
-        """The instant vector of a PromQL query, as of now.
+        """The instant vector of a PromQL query, as of now; a scalar is one element without labels.
 
         Raises:
             MetricSourceError: On refused, late or malformed answers.
         """
-        return await self._answer(partial(self._look, query))
+        return await self._answer(lambda: self._look(query, datetime.now(UTC)))
+
+    async def values(self, query: str, at: datetime) -> tuple[float, ...]:
+        """See ``MetricSource.values``."""
+        found = await self._answer(partial(self._look, query, at), self._for_people)
+        return tuple(each.value for each in found)
 
     async def samples(
         self, name: str, labels: Mapping[str, str], window: timedelta, at: datetime
@@ -124,10 +133,10 @@ class PrometheusSource:
 
         return await self._answer(ask)
 
-    async def _answer(self, ask: Callable[[], _A]) -> _A:
+    async def _answer(self, ask: Callable[[], _A], threads: ThreadPoolExecutor | None = None) -> _A:
         try:
             async with asyncio.timeout(self._deadline):
-                return await asyncio.get_running_loop().run_in_executor(self._threads, ask)
+                return await asyncio.get_running_loop().run_in_executor(threads or self._threads, ask)
         except (
             TimeoutError,
             OSError,
@@ -162,7 +171,8 @@ class PrometheusSource:
 
     async def close(self) -> None:
         """Let running queries go; they end by their own timeout."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._threads, self._for_people):
+            threads.shutdown(wait=False, cancel_futures=True)
 
     def _ask(self, question: Question) -> tuple[Series, ...]:
         """Both queries, liveness first: a scrape that is stored between them shows in the counters alone."""
@@ -181,8 +191,12 @@ class PrometheusSource:
             )
         return (*answer[0], *answer[1])
 
-    def _look(self, query: str) -> list[Found]:
-        raw = self._query(query, datetime.now(UTC))
+    def _look(self, query: str, at: datetime) -> list[Found]:
+        raw: list[Any] = self._query(query, at)
+        if raw and not isinstance(raw[0], dict):  # a scalar or a string: its instant, and its text
+            return [Found({}, float(raw[1]))]
+        if any("values" in each for each in raw):
+            raise _UnusableAnswerError("gave ranges of values, not one at an instant")
         return [Found(each["metric"], float(each["value"][1])) for each in raw if "value" in each]
 
     def _query(self, query: str, at: datetime) -> list[dict[str, Any]]:

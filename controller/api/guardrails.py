@@ -6,7 +6,7 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, WithJsonSchema, model_validator
 
 from controller.api.model import Model
 from controller.api.quantities import Duration, Rate, rule
@@ -34,14 +34,40 @@ class GuardrailAction(StrEnum):
     """People are told; nothing else follows, nor does the guardrail hold anything while it lacks evidence."""
 
 
+ARTIFACT, REVISION = "$artifact", "$revision"
+"""What stands in a query for the artifact ID of a version, and for the name of its AgentRevision."""
+
+_BUILT_IN = "['toolErrors', 'latency', 'tokensPerTask']"
 _SHARES = "maxShare and window belong to toolErrors: latency and tokensPerTask have a factor"
 _FACTORS = "toolErrors has a maxShare, such as 5%, and no factor"
+_NEEDS_QUERY = "a guardrail of your own needs a query; built in are toolErrors, latency and tokensPerTask"
+_IS_BUILT_IN = (
+    "toolErrors, latency and tokensPerTask have no query: choose another name for a guardrail of your own"
+)
+_OF_QUERIES = "max, min, for and samples belong to a guardrail with a query"
+_NO_FACTOR = "factor belongs to latency and tokensPerTask: the limit of a query is max or min"
+_NEEDS_LIMIT = "query needs max, min or both"
+_CROSSED = "min must not be above max"
+_NO_TIME = "for must be a duration above zero, such as 5m"
+_NEEDS_SAMPLES = (
+    "action Rollback needs samples, a query that gives how many events the value rests on; or choose the action Hold or "
+    "Alert"
+)
 _ABOVE_ONE = "factor must be above 1, such as 2 or 1.5"
+_OF_STABLE = (GuardrailName.LATENCY, GuardrailName.TOKENS_PER_TASK)
 _EXPECTED = "expected belongs to tokensPerTask"
 
 
+_Query = Annotated[str, Field(min_length=1, max_length=2048)]
+_Limit = Annotated[float, Field(allow_inf_nan=False)]
+
+
 class Guardrail(Model):
-    """One limit. It is broken when the evidence for that is a thousand times more probable than within the limit."""
+    """One limit.
+
+    A built-in one is broken when the evidence for that is a thousand times more probable than within the limit; one with a
+    query when its value was beyond the limit for long enough.
+    """
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -51,14 +77,43 @@ class Guardrail(Model):
                 # For a number without decimals the API server takes a minimum of 1.01 for one of 1.
                 rule("!has(self.factor) || double(self.factor) > 1.0", _ABOVE_ONE),
                 rule("self.name == 'tokensPerTask' || !has(self.expected)", _EXPECTED),
+                rule(f"self.name in {_BUILT_IN} || has(self.query)", _NEEDS_QUERY),
+                rule(f"!(self.name in {_BUILT_IN} && has(self.query))", _IS_BUILT_IN),
+                # CEL's own words are escaped: __for__ is for.
+                rule(
+                    "has(self.query) || !(has(self.max) || has(self.min) || has(self.__for__) || has(self.samples))",
+                    _OF_QUERIES,
+                ),
+                rule("!(has(self.query) && has(self.factor))", _NO_FACTOR),
+                rule("!has(self.query) || has(self.max) || has(self.min)", _NEEDS_LIMIT),
+                rule("!has(self.max) || !has(self.min) || double(self.min) <= double(self.max)", _CROSSED),
+                rule(
+                    "!has(self.query) || has(self.samples) || (has(self.action) && self.action != 'Rollback')",
+                    _NEEDS_SAMPLES,
+                ),
             ]
         }
     )
 
-    name: GuardrailName = Field(
+    name: Annotated[
+        str,
+        Field(min_length=1, max_length=63, pattern="^[a-zA-Z][a-zA-Z0-9-]*$"),
+        WithJsonSchema(
+            {
+                "type": "string",
+                "maxLength": 63,
+                "x-kubernetes-validations": [
+                    rule(
+                        "self.matches('^[a-zA-Z][a-zA-Z0-9-]*$')",
+                        "must be a word of letters, digits and -, such as refunds",
+                    )
+                ],
+            }
+        ),
+    ] = Field(
         description="toolErrors limits the share of calls of tools that end in an error. latency limits the P95 to a "
         "multiple of what stable had before the candidate's first request. tokensPerTask limits the mean to a multiple "
-        "of what is expected."
+        "of what is expected. Any other name is a guardrail of your own, with a query."
     )
     max_share: Rate | None = Field(
         default=None, description="For toolErrors: the largest share that is allowed; 5% if left out."
@@ -76,8 +131,25 @@ class Guardrail(Model):
         description="For tokensPerTask: the mean that is expected; what stable had before the candidate's first request "
         "if left out.",
     )
+    query: _Query | None = Field(
+        default=None,
+        description=f"PromQL that gives one value, for a guardrail of your own. {ARTIFACT} in it stands for the candidate's "
+        f"artifact ID, {REVISION} for the name of its AgentRevision; with one of them stable is asked about as well.",
+    )
+    max: _Limit | None = Field(default=None, description="The largest value of the query that is allowed.")
+    min: _Limit | None = Field(default=None, description="The smallest value of the query that is allowed.")
+    for_: Duration | None = Field(
+        default=None,
+        alias="for",
+        description="For so long the value must be beyond its limit, seen at each evaluation; 1m if left out.",
+    )
+    samples: _Query | None = Field(
+        default=None,
+        description="PromQL that gives how many events the value of the query rests on. Rollback needs it.",
+    )
     min_samples: Annotated[int, Field(ge=11, le=1_000_000_000)] = Field(
-        default=50, description="So many events of the candidate must have been counted in the stage."
+        default=50,
+        description="So many events of the candidate must have been counted in the stage, or be given by samples.",
     )
     action: GuardrailAction = Field(
         default=GuardrailAction.ROLLBACK,
@@ -89,15 +161,38 @@ class Guardrail(Model):
     @model_validator(mode="after")
     def _has_its_own(self) -> Self:
         """What the CRD refuses as well; an object may have been stored before it did."""
-        is_share = self.name is GuardrailName.TOOL_ERRORS
+        is_share = self.name == GuardrailName.TOOL_ERRORS
         if not is_share and (self.max_share is not None or self.window is not None):
             raise ValueError(_SHARES)
         if is_share and self.factor is not None:
             raise ValueError(_FACTORS)
         if self.factor == 1:
             raise ValueError(_ABOVE_ONE)
-        if self.name is not GuardrailName.TOKENS_PER_TASK and self.expected is not None:
+        if self.name != GuardrailName.TOKENS_PER_TASK and self.expected is not None:
             raise ValueError(_EXPECTED)
+        return self
+
+    @model_validator(mode="after")
+    def _asks_its_own(self) -> Self:
+        """The same of queries."""
+        is_built_in = self.name in set(GuardrailName)
+        if self.query is None:
+            if not is_built_in:
+                raise ValueError(f"{self.name}: {_NEEDS_QUERY}")
+            if (self.max, self.min, self.for_, self.samples) != (None, None, None, None):
+                raise ValueError(_OF_QUERIES)
+            return self
+        limits = [each for each in (self.min, self.max) if each is not None]
+        problems = {
+            _IS_BUILT_IN: is_built_in,
+            _NO_FACTOR: self.factor is not None,
+            _NEEDS_LIMIT: not limits,
+            _CROSSED: limits != sorted(limits),
+            _NO_TIME: self.for_ == timedelta(0),
+            _NEEDS_SAMPLES: self.action is GuardrailAction.ROLLBACK and self.samples is None,
+        }
+        if problem := next((words for words, is_so in problems.items() if is_so), ""):
+            raise ValueError(f"{self.name}: {problem}")
         return self
 
     @property
@@ -108,7 +203,7 @@ class Guardrail(Model):
     @property
     def multiple(self) -> float:
         """The largest multiple."""
-        return self.factor or (2.0 if self.name is GuardrailName.LATENCY else 3.0)
+        return self.factor or (2.0 if self.name == GuardrailName.LATENCY else 3.0)
 
     @property
     def over(self) -> timedelta:
@@ -118,4 +213,14 @@ class Guardrail(Model):
     @property
     def has_edges(self) -> bool:
         """Whether its limit comes of stable's past."""
-        return self.name is not GuardrailName.TOOL_ERRORS and self.expected is None
+        return self.name in _OF_STABLE and self.expected is None
+
+    @property
+    def holds_for(self) -> timedelta:
+        """For how long the value of a query must be beyond its limit."""
+        return self.for_ or timedelta(minutes=1)
+
+    @property
+    def asks_of_versions(self) -> bool:
+        """Whether its query says which version it is about."""
+        return self.query is not None and any(each in self.query for each in (ARTIFACT, REVISION))

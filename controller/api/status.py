@@ -128,6 +128,7 @@ class GuardrailStatus(Model):
         description="The candidate's events in this stage, and those beyond the limit.",
     )
     evidence: float = Field(default=1.0, description="E-value of the limit being broken; 1000 is enough.")
+    value: float | None = Field(default=None, description="What the query of a guardrail of one's own gave.")
     message: str = Field(default="", description="The numbers behind the verdict, in a sentence.")
 
 
@@ -181,6 +182,12 @@ class GuardrailEvidence(Model):
     )
     counted_until: Time | None = Field(
         default=None, description="The end of the last counted interval, for what agents report."
+    )
+    beyond: Elapsed = Field(
+        default=timedelta(0), description="For how long the value of its query was seen beyond the limit."
+    )
+    beyond_at: Time | None = Field(
+        default=None, description="The last evaluation, if the value was beyond the limit at it."
     )
 
 

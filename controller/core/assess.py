@@ -87,7 +87,10 @@ def blind(status: RolloutStatus, problem: str, analysis: Analysis, now: datetime
         metric.model_copy(update={"verdict": Verdict.ERROR, "reason": None, "message": problem})
         for metric in known
     ]
-    evidence = (status.evidence or Evidence()).model_copy(update={"evaluated_at": now, "problem": problem})
+    before = status.evidence or Evidence()
+    # Whatever a query's value is meanwhile, nobody looked.
+    limits = [each.model_copy(update={"beyond_at": None}) for each in before.guardrails]
+    evidence = before.model_copy(update={"evaluated_at": now, "problem": problem, "guardrails": limits})
     return status.model_copy(update={"evidence": evidence, "analysis": metrics, "verdict": Verdict.ERROR})
 
 

@@ -25,6 +25,7 @@ from controller.api.status import (
 from controller.core.agents import AgentDefinition, definition_of, definitions
 from controller.core.counts import Span, UnusableSamplesError
 from controller.core.limits import THRESHOLD, mean_log_e_values, share_log_e_values
+from controller.core.queries import queried
 from controller.core.reports import NotReportedError, Reports, StaleReportsError
 from controller.core.snapshot import Snapshot
 from controller.core.stages import Arm, comparisons
@@ -58,11 +59,11 @@ class _Interval:
 
 
 def definition_for(guardrail: Guardrail, metrics: Iterable[Metric]) -> AgentDefinition | None:
-    """The series that agents report for it, read as the metric of the same name is; None if the router counts it."""
-    if guardrail.name is GuardrailName.LATENCY:
+    """The series that agents report for it, read as the metric of the same name is; None if it reads none of theirs."""
+    if guardrail.query is not None or guardrail.name == GuardrailName.LATENCY:
         return None
     same = (metric for metric in metrics if metric.name == guardrail.name)
-    return definition_of(next(same, Metric(name=guardrail.name.value)))
+    return definition_of(next(same, Metric(name=guardrail.name)))
 
 
 def read_definitions(analysis: Analysis, rollout: str) -> tuple[AgentDefinition, ...]:
@@ -100,6 +101,11 @@ def guarded(
     said: list[GuardrailStatus] = []
     for guardrail in snapshot.analysis.guardrails:
         state = known.get(guardrail.name) or GuardrailEvidence(name=guardrail.name)
+        if guardrail.query is not None:
+            state, told = queried(guardrail, snapshot, status, state)
+            evidence.append(state)
+            said.append(told)
+            continue
         counts, lasts, problem, verdict = shown.get(guardrail.name, Counts()), True, "", Verdict.ERROR
         try:
             if found := _interval(guardrail, snapshot, status, state, slow, not_before):
@@ -158,7 +164,7 @@ def _interval(
     if until <= counted:
         return None
     span = Span(counted, until, not_before if reports.saw(counted) else max(not_before, counted))
-    if guardrail.name is GuardrailName.TOOL_ERRORS:
+    if guardrail.name == GuardrailName.TOOL_ERRORS:
         found = [reports.counts(version, [], span)[0] for version in served]
         values = [share_log_e_values(each.bad, each.total, guardrail.limit_ppm / WHOLE_PPM) for each in found]
         lately = Span(until - guardrail.over.total_seconds(), until, not_before)
@@ -260,10 +266,10 @@ def _judged(
 
 
 def _numbers(guardrail: Guardrail, state: GuardrailEvidence, counts: Counts) -> str:
-    if guardrail.name is GuardrailName.TOOL_ERRORS:
+    if guardrail.name == GuardrailName.TOOL_ERRORS:
         allowed, window = format_percent(guardrail.limit_ppm), format_duration(guardrail.over)
         return f"{rate(counts)} of the calls of tools ended in an error, {allowed} over {window} are allowed"
-    if guardrail.name is GuardrailName.LATENCY:
+    if guardrail.name == GuardrailName.LATENCY:
         return f"{rate(counts)} of the requests took more than {state.limit:g} ms, {guardrail.multiple:g} times the P95"
     limit = (guardrail.expected or 0) * guardrail.multiple or state.limit
     return f"a mean of {limit:.4g} tokens is allowed, {rate(counts)} of the tasks took more than that"

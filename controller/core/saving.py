@@ -61,7 +61,7 @@ def _metric(metric: MetricStatus) -> MetricStatus:
 
 
 def _guardrail(guardrail: GuardrailStatus) -> GuardrailStatus:
-    nothing = {"candidate": Counts(), "evidence": 0.0, "message": _words(guardrail.message)}
+    nothing = {"candidate": Counts(), "evidence": 0.0, "value": None, "message": _words(guardrail.message)}
     return guardrail.model_copy(update=nothing)
 
 

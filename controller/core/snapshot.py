@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from controller.api.delivery import Analysis, Stage
@@ -78,6 +79,19 @@ class Endpoints:
 
 
 @dataclass(frozen=True, slots=True)
+class Answer:
+    """What the metric source says to a query.
+
+    Attributes:
+        values: Of all elements of the answer.
+        problem: Why there is no usable answer; empty if there is.
+    """
+
+    values: tuple[float, ...] = ()
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Samples:
     """The answer of the metric source at one evaluation.
 
@@ -87,6 +101,7 @@ class Samples:
         problem: Why there is no usable answer; empty if there is.
         reports: Raw samples of what the agents of both versions report.
         reports_problem: Why there are none of those.
+        answers: To the queries of guardrails.
     """
 
     at: datetime
@@ -94,6 +109,7 @@ class Samples:
     problem: str = ""
     reports: tuple[Series, ...] = ()
     reports_problem: str = ""
+    answers: Mapping[str, Answer] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

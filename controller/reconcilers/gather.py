@@ -18,8 +18,9 @@ from controller.api.status import Evidence, RolloutStatus, VersionRef
 from controller.core.agents import AgentDefinition
 from controller.core.counts import Series
 from controller.core.guardrails import read_definitions
+from controller.core.queries import queries
 from controller.core.references import UNRESOLVED
-from controller.core.snapshot import Endpoints, Problem, Revision, Samples, Snapshot
+from controller.core.snapshot import Answer, Endpoints, Problem, Revision, Samples, Snapshot
 from controller.core.stages import Arm, comparisons, evaluation_due
 from controller.core.tally import Catalogue
 from controller.reconcilers.backends import Backends, host_problem
@@ -114,9 +115,13 @@ class Gatherer:
         return None
 
     async def _samples(self, snapshot: Snapshot, now: datetime) -> Samples:
-        (series, problem), *reports = await asyncio.gather(
-            self._answer(_question(snapshot, self._catalogue, now)),
-            *(self._answer(question) for question in report_questions(snapshot, now)),
+        asked = queries(snapshot.rollout.status, snapshot.stages, snapshot.analysis)
+        ((series, problem), *reports), answers = await asyncio.gather(
+            asyncio.gather(
+                self._answer(_question(snapshot, self._catalogue, now)),
+                *(self._answer(question) for question in report_questions(snapshot, now)),
+            ),
+            asyncio.gather(*(self._value(query, now) for query in asked)),
         )
         return Samples(
             now,
@@ -124,6 +129,7 @@ class Gatherer:
             problem,
             reports=tuple(one for answer, _ in reports for one in answer),
             reports_problem=next((each for _, each in reports if each), ""),
+            answers=dict(zip(asked, answers, strict=True)),
         )
 
     async def _answer(self, question: Question) -> tuple[tuple[Series, ...], str]:
@@ -133,6 +139,13 @@ class Gatherer:
         except MetricSourceError as error:
             _log.warning("evidence_unreadable", problem=str(error))
             return (), str(error)
+
+    async def _value(self, query: str, now: datetime) -> Answer:
+        try:
+            return Answer(await self._metrics.values(query, now))
+        except MetricSourceError as error:
+            _log.warning("query_unreadable", query=query, problem=str(error))
+            return Answer(problem=str(error))
 
 
 def _question(snapshot: Snapshot, catalogue: Catalogue, now: datetime) -> Question:
@@ -179,7 +192,7 @@ def report_questions(snapshot: Snapshot, now: datetime) -> tuple[Question, ...]:
         begins = min(begins, *(_counting_from(status, until, now) for until in ends))
     window = now - begins + MAX_MARGIN if status.stage else BASELINE_LOOKBACK
     for guardrail in analysis.guardrails:
-        if guardrail.name is GuardrailName.TOOL_ERRORS:
+        if guardrail.name == GuardrailName.TOOL_ERRORS:
             window = max(window, guardrail.over + MAX_MARGIN)
     versions = [version for version in (status.stable, status.candidate) if version]
     return tuple(
@@ -200,7 +213,7 @@ def report_questions(snapshot: Snapshot, now: datetime) -> tuple[Question, ...]:
 def _edges(group: list[AgentDefinition], analysis: Analysis, evidence: Evidence) -> frozenset[float] | None:
     """The edges that are compared; all of them where a mean is limited."""
     names = {definition.name for definition in group}
-    if any(each.name is GuardrailName.TOKENS_PER_TASK for each in analysis.guardrails) and (
+    if any(each.name == GuardrailName.TOKENS_PER_TASK for each in analysis.guardrails) and (
         GuardrailName.TOKENS_PER_TASK in names
     ):
         return None

@@ -50,6 +50,9 @@ class Counted:
         self.asked += 1
         return await self.source.read(question)
 
+    async def values(self, query: str, at: datetime) -> tuple[float, ...]:
+        return await self.source.values(query, at)
+
 
 @asynccontextmanager
 async def source_of(kind: str, url: str, deadline_seconds: float = 5) -> AsyncIterator[MetricSource]:
@@ -254,3 +257,36 @@ async def _closed(writer: asyncio.StreamWriter) -> None:
     writer.close()
     with contextlib.suppress(ConnectionError):
         await writer.wait_closed()
+
+
+@pytest.mark.parametrize(
+    ("query", "values"),
+    [
+        ("2.5", (2.5,)),
+        ("vector(3)", (3.0,)),
+        ("vector(1) or on(a) label_replace(vector(2), 'a', 'b', '', '')", (1.0, 2.0)),
+        ("vector(1) > 2", ()),
+        ("time() - time() - 1", (-1.0,)),
+    ],
+)
+async def test_a_query_gives_the_values_of_all_its_elements(
+    prometheus: Prometheus, kind: str, query: str, values: tuple[float, ...]
+) -> None:
+    async with source_of(kind, prometheus.url) as source:
+        assert tuple(sorted(await source.values(query, datetime.now(UTC)))) == values
+
+
+@pytest.mark.parametrize(
+    ("query", "says"),
+    [
+        ("sum(", "parse error"),
+        ("vector(1)[1m:10s]", "gave ranges of values"),
+        ("'a'", "no usable answer"),
+    ],
+)
+async def test_a_query_without_values_is_told_in_a_sentence(
+    prometheus: Prometheus, kind: str, query: str, says: str
+) -> None:
+    async with source_of(kind, prometheus.url) as source:
+        with pytest.raises(MetricSourceError, match=says):
+            await source.values(query, datetime.now(UTC))

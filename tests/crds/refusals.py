@@ -94,6 +94,9 @@ def _guardrail(title: str, guardrail: Raw, field: str, words: str) -> Refusal:
     return Refusal(f"guardrail {title}", path, [guardrail], f"{path}[0]{field}", words)
 
 
+_ASKS: Raw = {"name": "own", "query": "up", "max": 2, "action": "Hold"}
+
+
 def _own(bad: Raw) -> Raw:
     return {"name": "own", "total": _BAD, "bad": bad}
 
@@ -285,7 +288,20 @@ REST = [
     _metric("9 labels", _own({"metric": "a", "labels": {f"l{n}": "" for n in range(9)}}), ".bad.labels", "must have at most 8 items"),
     _metric("long value of a label", _own({"metric": "a", "labels": {"b": "x" * 257}}), ".bad.labels.b", "may not be more than 256"),
     _metric("edge that is no number", _own({"metric": "a_bucket", "labels": {"le": "four"}}), ".bad", "the label le must be the upper edge of a bucket"),
-    _guardrail("of an unknown name", {"name": "errors"}, ".name", 'supported values: "toolErrors", "latency", "tokensPerTask"'),
+    _guardrail("of an unknown name", {"name": "errors"}, "", "needs a query; built in are toolErrors, latency and tokensPerTask"),
+    _guardrail("named in words", _ASKS | {"name": "too much"}, ".name", "must be a word of letters, digits and -"),
+    _guardrail("built in with a query", _ASKS | {"name": "latency"}, "", "latency and tokensPerTask have no query: choose another name"),
+    _guardrail("built in with for", {"name": "latency", "for": "5m"}, "", "max, min, for and samples belong to a guardrail with a query"),
+    _guardrail("built in with max", {"name": "latency", "max": 5}, "", "max, min, for and samples belong to a guardrail with a query"),
+    _guardrail("query with a factor", _ASKS | {"factor": 2}, "", "the limit of a query is max or min"),
+    _guardrail("query with a share", _ASKS | {"maxShare": "5%"}, "", "maxShare and window belong to toolErrors"),
+    _guardrail("query without a limit", {"name": "own", "query": "up", "action": "Hold"}, "", "query needs max, min or both"),
+    _guardrail("min above max", _ASKS | {"min": 2.5}, "", "min must not be above max"),
+    _guardrail("rollback without samples", _ASKS | {"action": "Rollback"}, "", "action Rollback needs samples, a query that gives how many"),
+    _guardrail("action left out without samples", {"name": "own", "query": "up", "max": 1}, "", "choose the action Hold or Alert"),
+    _guardrail("empty query", _ASKS | {"query": ""}, ".query", "should be at least 1 chars long"),
+    _guardrail("long query", _ASKS | {"query": "u" * 2049}, ".query", "may not be more than 2048"),
+    _guardrail("for of no time", _ASKS | {"for": "0s"}, ".for", "must be a duration above zero"),
     _guardrail("toolErrors with a factor", {"name": "toolErrors", "factor": 2}, "", "toolErrors has a maxShare, such as 5%, and no factor"),
     _guardrail("latency with a share", {"name": "latency", "maxShare": "5%"}, "", "maxShare and window belong to toolErrors"),
     _guardrail("latency with a window", {"name": "latency", "window": "5m"}, "", "maxShare and window belong to toolErrors"),

@@ -89,6 +89,8 @@ def test_apply_refuses(refusal: Refusal, control_plane: ControlPlane, shop: str)
                 {"name": "toolErrors", "maxShare": "0.1%", "window": "1h", "action": "Hold"},
                 {"name": "latency", "factor": 1.1, "action": "Alert"},
                 {"name": "tokensPerTask", "expected": 1, "minSamples": 11},
+                {"name": "own", "query": "u" * 2048, "max": 0.5, "min": 0, "for": "1ms", "samples": "u"},
+                {"name": "other-0", "query": "$artifact", "min": -1, "action": "Alert"},
             ],
         ),
         ("spec.agent.code.url", "https://[2001:db8::1]:65535/"),

@@ -15,8 +15,10 @@ from controller.adapters.ports import Question
 from controller.adapters.prometheus import PrometheusSource
 from controller.api.reasons import Reason, Verdict
 from controller.api.rollout import AgentRollout
+from controller.core.counts import Series
 from controller.core.plan import Plan, plan
-from controller.core.snapshot import Samples
+from controller.core.queries import queries
+from controller.core.snapshot import Answer, Samples
 from controller.core.stages import comparisons
 from controller.reconcilers.gather import report_questions
 from devkit.process import LOOPBACK, wait_until
@@ -35,12 +37,23 @@ BAD = Reported(tool_errors=0.5, heavy=1.0)
 Recorded = dict[tuple[tuple[str, str], ...], list[tuple[float, float]]]
 
 
-def delivered() -> TalkingRollout:
+CALLS = 'agent_tool_calls_total{artifact="$artifact"'
+QUERY = {
+    "name": "failed-calls",
+    "query": f'sum({CALLS}, outcome="error"}}) / sum({CALLS}}})',
+    "max": 0.2,
+    "for": "30s",
+    "samples": f"sum({CALLS}}})",
+    "minSamples": 11,
+}
+
+
+def delivered(*limits: dict[str, Any]) -> TalkingRollout:
     """A stable version some minutes ago; a candidate would break every limit."""
     return talking(
         "errors",
         stages=STAGES,
-        guardrails=[limit | {"action": "Hold"} for limit in LIMITS],
+        guardrails=list(limits) or [limit | {"action": "Hold"} for limit in LIMITS],
         reported={"v2": BAD},
         behaviour={"v1": Behaviour(slow=0, fast=0.99), "v2": Behaviour(slow=0.5)},
         now=datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=5),
@@ -147,3 +160,68 @@ async def test_no_guardrail_fires_at_ten_samples(
     found = (await decided(world, before, prometheus)).status.guardrails
     assert [each.verdict for each in found] == [Verdict.INSUFFICIENT] * 3, found
     assert all(0 < each.candidate.total <= 10 for each in found)
+
+
+async def evaluated(world: TalkingRollout, before: AgentRollout, prometheus: Prometheus) -> list[Plan]:
+    """What the plan makes of what Prometheus gives to the queries, in the last minute of the recording."""
+    source, plans = PrometheusSource(prometheus.url), []
+    try:
+        for at in (world.now - timedelta(seconds=ago) for ago in (45, 30, 15, 0)):
+            snapshot = replace(world.snapshot(), rollout=before)
+            asked = queries(before.status, snapshot.stages, snapshot.analysis)
+            answers = {query: Answer(await source.values(query, at)) for query in asked}
+            series = tuple(
+                Series(dict(labels), tuple(sample for sample in samples if sample[0] <= at.timestamp()))
+                for labels, samples in world.samples.items()
+            )
+            plans.append(plan(replace(snapshot, samples=Samples(at, series, answers=answers)), CATALOGUE, at))
+            before = before.model_copy(update={"status": plans[-1].status})
+    finally:
+        await source.close()
+    return plans
+
+
+async def test_a_query_fires_when_its_value_lasted(
+    prometheus_factory: Callable[..., Prometheus], stack: ExitStack
+) -> None:
+    world = delivered(QUERY)
+    world.want("http://v2")
+    world.live(5)
+    before = world.rollout
+    for _ in range(15):
+        world.live(5)
+    prometheus = await asyncio.to_thread(
+        stored, {**world.samples, **world.pod_samples}, stack, prometheus_factory
+    )
+    plans = await evaluated(world, before, prometheus)
+    found = [each.status.guardrails[0] for each in plans]
+    assert [each.verdict for each in found[:3]] == [
+        Verdict.INSUFFICIENT,
+        Verdict.INSUFFICIENT,
+        Verdict.FAIL,
+    ], found
+    record = plans[2].status.last_rollback
+    assert record is not None
+    assert (record.reason, record.metric) == (Reason.GUARDRAIL_BROKEN, "failed-calls")
+
+
+async def test_a_query_does_not_fire_at_ten_samples(
+    prometheus_factory: Callable[..., Prometheus], stack: ExitStack
+) -> None:
+    world = delivered(QUERY)
+    world.per_second = 0
+    world.want("http://v2")
+    world.live(5)
+    before = world.rollout
+    assert world.served is not None
+    assert world.served.candidate is not None
+    world.count(world.served.candidate.revision, 10)
+    world.count(world.served.stable.revision, 50)
+    for _ in range(15):
+        world.live(5)
+    prometheus = await asyncio.to_thread(
+        stored, {**world.samples, **world.pod_samples}, stack, prometheus_factory
+    )
+    plans = await evaluated(world, before, prometheus)
+    found = [each.status.guardrails[0] for each in plans]
+    assert [(each.verdict, each.candidate.total) for each in found] == [(Verdict.INSUFFICIENT, 10)] * 4, found

@@ -88,6 +88,36 @@ def test_it_says_what_is_there_and_what_is_not(
     assert "All 4 series can be read." in good.output
     assert "has only 5 edges" in good.output
 
+    spent = {"max": 1000, "action": "Alert"}
+    limits = [
+        {"name": "spent", "query": 'sum(agent_task_tokens_sum{artifact="$artifact"})', **spent},
+        {"name": "quiet", "query": 'agent_task_tokens_sum{artifact="$revision"}', **spent},
+        {"name": "empty", "query": "0 / vector(0)", **spent},
+    ]
+    asked = run(prometheus.url, {"name": "toolErrors"}, guardrails=limits)
+    assert asked.exit_code == 0, asked.output
+    said = " ".join(asked.output.split())
+    for words in (
+        'sum(agent_task_tokens_sum{artifact="$artifact"}) 520 ok',
+        "nothing for this version yet",
+        "no number yet",
+    ):
+        assert words in said, asked.output
+    limits = [
+        {"name": "many", "query": "agent_tool_calls_total", **spent},
+        {"name": "endless", "query": "1 / vector(0)", **spent},
+    ]
+    asked = run(prometheus.url, {"name": "toolErrors"}, guardrails=limits)
+    assert asked.exit_code == 1
+    said = " ".join(asked.output.split())
+    for words in ("gives 3 values, and must give one", "gives inf, which is no number"):
+        assert words in said, asked.output
+    asked = run(
+        prometheus.url, {"name": "toolErrors"}, guardrails=[{"name": "typo", "query": "sum(", **spent}]
+    )
+    assert asked.exit_code != 0
+    assert "spec.analysis.guardrails, query of typo:" in " ".join(asked.output.split())
+
     metrics = [
         {"name": "errors"},
         {"name": "cost"},

@@ -51,6 +51,9 @@ class Source:
             raise MetricSourceError(f"no answer about {', '.join(broken)}")
         return (named("live"), *(named("total", value) for value in question.values))
 
+    async def values(self, query: str, at: datetime) -> tuple[float, ...]:
+        return (float(query),)
+
 
 @pytest.fixture
 def source() -> Source:
@@ -191,3 +194,7 @@ async def test_an_unforeseen_failure_is_an_unusable_answer_too(
     source.answers = cast("asyncio.Event", None)
     with pytest.raises(MetricSourceError, match="the metric source failed: AttributeError"):
         await batching.read(about("a"))
+
+
+async def test_queries_of_people_are_passed_on(batching: BatchingSource) -> None:
+    assert await batching.values("2", datetime(2026, 1, 1, tzinfo=UTC)) == (2.0,)

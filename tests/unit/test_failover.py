@@ -47,6 +47,9 @@ class Server:
             raise MetricSourceError(f"Prometheus at {self.name} cannot be reached")
         return self.answer
 
+    async def values(self, query: str, at: datetime) -> tuple[float, ...]:
+        return tuple(each for one in await self.read(QUESTION) for _, each in one.samples[:1])
+
 
 @pytest.fixture
 def servers() -> tuple[Server, Server]:
@@ -112,3 +115,21 @@ async def test_a_late_answer_of_one_that_was_left_does_not_lead_back_to_it(
         await source.read(QUESTION)
     assert logs == []
     assert servers[1].asked == 2
+
+
+async def test_a_query_is_answered_by_the_next_server_and_moves_nobody(
+    servers: tuple[Server, Server],
+) -> None:
+    source = FailoverSource(servers)
+    servers[0].answer = None
+    assert await source.values("up", NOW) == (1.0,)
+    servers[0].answer = live(16, 11, 6)
+    assert await source.read(QUESTION) == servers[0].answer
+
+
+async def test_a_query_that_nobody_answers_is_told_in_the_words_of_all(
+    servers: tuple[Server, Server],
+) -> None:
+    servers[0].answer = servers[1].answer = None
+    with pytest.raises(MetricSourceError, match=r"first cannot be reached; .*second cannot be reached"):
+        await FailoverSource(servers).values("up", NOW)

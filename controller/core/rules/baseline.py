@@ -74,7 +74,7 @@ def _past(view: View, reading: Reading) -> tuple[list[MetricEvidence], list[Guar
     limits = [
         GuardrailEvidence(name=each.name, limit=multiple_of_p95(histogram, each.multiple))
         for each in view.snapshot.analysis.guardrails
-        if each.name is GuardrailName.LATENCY
+        if each.name == GuardrailName.LATENCY
     ]
     return found, limits
 

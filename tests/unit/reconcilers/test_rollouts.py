@@ -148,7 +148,9 @@ class World:
         self.fleet = Fleet(self.router, self.publisher, self.reports, identity="this", clock=self.clock)
         self.users = VirtualRollout(rollout_of(), now=self.clock.now())
         self.queries: list[Question] = []
+        self.asked: list[str] = []
         self.blind = ""
+        self.deaf = ""
         self.registry = CollectorRegistry()
         self.told: list[tuple[str, str, str]] = []
         self.uid = "1"
@@ -202,6 +204,12 @@ class World:
         if self.blind:
             raise MetricSourceError(self.blind)
         return self.users.read().series
+
+    async def values(self, query: str, at: datetime) -> tuple[float, ...]:
+        self.asked.append(query)
+        if self.deaf:
+            raise MetricSourceError(self.deaf)
+        return (0.5,)
 
     def want(self, url: str, **spec: Any) -> None:
         """kubectl apply."""
@@ -774,3 +782,26 @@ async def test_unsaved_evidence_goes_on_while_the_api_server_is_away(world: Worl
     await world.live(5)
     assert world.effects.count("status") == 1
     assert world.rollout.status.analysis[0].candidate.total > before
+
+
+ASKED = {"name": "own", "query": "own{artifact='$artifact'}", "max": 0.4, "for": "30s", "action": "Hold"}
+
+
+async def test_queries_of_guardrails_are_asked_about_both_versions_once_the_candidate_serves(
+    world: World,
+) -> None:
+    world.want("http://v2", analysis={"interval": "15s", "clustering": 1, "guardrails": [ASKED]})
+    await world.reconcile()
+    assert world.asked == []
+    await world.live(60)
+    status = world.rollout.status
+    assert status.candidate is not None
+    assert status.stable is not None
+    assert set(world.asked) == {
+        f"own{{artifact='{version.artifact_id}'}}" for version in (status.candidate, status.stable)
+    }
+    assert [each.value for each in status.guardrails] == [0.5]
+    world.deaf = "Prometheus at http://p answered HTTP Status Code 400"
+    await world.live(20)
+    (limit,) = world.rollout.status.guardrails
+    assert (limit.verdict, limit.message) == (Verdict.ERROR, world.deaf)
