@@ -14,7 +14,7 @@ from controller.cli_explain import explain
 from controller.cli_metrics import metrics
 from controller.cli_router import router
 from controller.cli_simulate import simulate
-from controller.cli_values import fail, read_address, read_prometheus_http, read_urls
+from controller.cli_values import PrometheusHttpFile, fail, read_address, read_urls
 from controller.core.references import SecretKey
 from controller.errors import ExitCode
 from controller.logs import configure_logs
@@ -82,16 +82,7 @@ def operator(  # noqa: PLR0913, PLR0917  each is a flag of its own
             "separated by spaces). One of them is asked until it fails.",
         ),
     ],
-    prometheus_http_config_file: Annotated[
-        HttpConfig | None,
-        typer.Option(
-            envvar="AGENTROLLOUT_PROMETHEUS_HTTP_CONFIG_FILE",
-            parser=read_prometheus_http,
-            metavar="FILE",
-            help="How to speak to Prometheus: what promtool takes as --http.config.file (authorization, basic_auth, "
-            "tls_config, http_headers; secrets by file). Left out: plainly.",
-        ),
-    ] = None,
+    prometheus_http_config_file: PrometheusHttpFile = None,
     kubeconfig: Annotated[
         str | None,
         typer.Option(

@@ -13,9 +13,8 @@ from rich.console import Console
 
 from controller.adapters.ports import MetricSourceError
 from controller.adapters.prometheus import PrometheusSource
-from controller.adapters.prometheus_http import HttpConfig
 from controller.api.rollout import AgentRollout
-from controller.cli_values import fail, read_prometheus_http, read_url
+from controller.cli_values import PrometheusHttpFile, fail, read_url
 from controller.core.artifact import revision_name
 from controller.errors import ExitCode
 from controller.explanation.charts import FORMATS, ChartError, in_terminal, to_file
@@ -51,15 +50,7 @@ def explain(
             help="Prometheus that scrapes the operators (their --http-address, /metrics); without it there is no timeline.",
         ),
     ] = None,
-    prometheus_http_config_file: Annotated[
-        HttpConfig | None,
-        typer.Option(
-            envvar="AGENTROLLOUT_PROMETHEUS_HTTP_CONFIG_FILE",
-            parser=read_prometheus_http,
-            metavar="FILE",
-            help="How to speak to Prometheus, as the operator takes it.",
-        ),
-    ] = None,
+    prometheus_http_config_file: PrometheusHttpFile = None,
     plot: Annotated[
         Path | None,
         typer.Option(

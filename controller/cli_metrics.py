@@ -13,9 +13,8 @@ from rich.table import Table
 
 from controller.adapters.ports import MetricSourceError
 from controller.adapters.prometheus import PrometheusSource
-from controller.adapters.prometheus_http import HttpConfig
 from controller.api.rollout import AgentRollout
-from controller.cli_values import fail, read_prometheus_http, read_url
+from controller.cli_values import PrometheusHttpFile, fail, read_url
 from controller.errors import ExitCode
 from controller.manifests import ManifestError, read_rollout
 from controller.metric_check import Finding, State
@@ -44,15 +43,7 @@ def check(
             help="The Prometheus that scrapes routers and agents.",
         ),
     ] = "http://127.0.0.1:9090",
-    prometheus_http_config_file: Annotated[
-        HttpConfig | None,
-        typer.Option(
-            envvar="AGENTROLLOUT_PROMETHEUS_HTTP_CONFIG_FILE",
-            parser=read_prometheus_http,
-            metavar="FILE",
-            help="How to speak to it, as for the operator. Left out: plainly.",
-        ),
-    ] = None,
+    prometheus_http_config_file: PrometheusHttpFile = None,
     namespace: Annotated[
         str | None,
         typer.Option("-n", "--namespace", help="Of the rollout. Left out: the file's, else default."),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -42,6 +42,19 @@ def read_prometheus_http(text: str | HttpConfig) -> HttpConfig:
         return read_http_config(Path(text))
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
+
+
+PrometheusHttpFile = Annotated[
+    HttpConfig | None,
+    typer.Option(
+        envvar="AGENTROLLOUT_PROMETHEUS_HTTP_CONFIG_FILE",
+        parser=read_prometheus_http,
+        metavar="FILE",
+        help="How to speak to Prometheus: what promtool takes as --http.config.file (authorization, basic_auth, "
+        "tls_config, http_headers; secrets by file). Left out: plainly.",
+    ),
+]
+"""The option of every command that asks a Prometheus."""
 
 
 def fail(message: str, code: ExitCode) -> NoReturn:
