@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from controller.adapters.batching import BatchingSource
+from controller.adapters.batching import VALUES_PER_QUERY, BatchingSource
 from controller.adapters.ports import MetricSource, MetricSourceError, Question
 from controller.adapters.prometheus import PrometheusSource
 from controller.core.counts import Series
@@ -118,7 +118,7 @@ async def test_those_who_ask_together_share_a_query_and_each_gets_its_own(promet
                 answers = await asyncio.gather(
                     *(
                         batching.read(question(handler, f"none-{n}", edges=[]))
-                        for n in range(20)
+                        for n in range(VALUES_PER_QUERY // 4)
                         for handler in (METRICS, QUERIES)
                     )
                 )

@@ -51,7 +51,7 @@ class Doors:
         return f"https://{LOOPBACK}:{self.break_glass}"
 
     async def command(
-        self, *more: str, routers: tuple[str, ...] = (), rollout: str = "agent"
+        self, *more: str, routers: tuple[str, ...] = (), rollout: str = "agent", namespace: str = "shop"
     ) -> tuple[int, str]:
         """Run the command as a person does; exit code and output."""
         program = Path(sys.executable).with_name("agentrollout")
@@ -59,7 +59,7 @@ class Doors:
         arguments = [f"--router={url}" for url in routers or (self.url,)]
         arguments += [f"--cert={cert}", f"--key={key}", f"--ca={self.authority.file}"]
         process = await asyncio.create_subprocess_exec(
-            *(program, "router", "break-glass", rollout, "--namespace=shop"),
+            *(program, "router", "break-glass", rollout, f"--namespace={namespace}"),
             *(*arguments, f"--server-name={ROUTER_NAME}", *(more or ("--no-wait",))),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,

@@ -34,7 +34,9 @@ async def test_with_operators_and_api_server_dead_one_command_a_rollout_takes_ve
             await asyncio.to_thread(replica.process.kill)
         commands = {
             name: asyncio.create_task(
-                doors.command(f"--kubeconfig={own_control_plane.kubeconfig}", rollout=name)
+                doors.command(
+                    f"--kubeconfig={own_control_plane.kubeconfig}", rollout=name, namespace=NAMESPACE
+                )
             )
             for name in WEIGHTS
         }

@@ -289,7 +289,8 @@ async def test_what_happens_to_scrapes_and_servers_holds_up_nothing_and_counts_n
             until = datetime.now(UTC)
             # Whoever writes the spec makes evidence in memory void: counting goes on from what was stored of the first server.
             await lab.apply(wanted(paused=True))
-            ended = await lab.until(lambda r: _counted_until(r) > until)
+            # Without news status is written once a minute.
+            ended = await lab.until(lambda r: _counted_until(r) > until, timeout=100)
             assert ended.status.candidate
             counted = ended.status.analysis[0].candidate.total
             served = lab.served(ended.status.candidate.revision)

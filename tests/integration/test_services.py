@@ -9,6 +9,7 @@ import pytest
 
 from controller.api.reasons import ConditionType, Reason, State
 from controller.api.rollout import AgentRollout
+from controller.core.traffic import CONTROL_SLICES
 from devkit.controlplane import ControlPlane
 from tests.integration.delivery_lab import stage
 from tests.integration.service_lab import ServiceLab
@@ -140,7 +141,7 @@ async def test_a_restart_of_the_operator_and_changes_of_pods_leave_clusters_and_
             assert old[0].requests == left
             assert await lab.configured() == before
         assert met.failed == 0
-        assert len(before) == 3
+        assert len(before) == 2 + CONTROL_SLICES + 1  # clusters, and the routes
 
 
 async def test_another_image_is_an_alert_for_stable_and_takes_a_serving_candidate_back(
