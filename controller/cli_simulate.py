@@ -76,7 +76,7 @@ def simulate(
     audience: Annotated[
         str, typer.Option(callback=_share, help="Share of the requests that come from the stages' audience.")
     ] = "5%",
-    runs: Annotated[int, typer.Option(min=1, max=100_000, help="Deliveries of each kind.")] = 100,
+    runs: Annotated[int, typer.Option(min=1, max=100_000, help="Deliveries of each kind.")] = 40,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same figures.")] = 1,
 ) -> None:
     """Deliver a rollout in virtual time: how long it takes, how often it errs, how fast it catches faults.

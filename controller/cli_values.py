@@ -25,7 +25,8 @@ def read_address(text: str | Address) -> Address:
 def read_url(text: str) -> str:
     """A URL of HTTP or HTTPS."""
     if not text.startswith(("http://", "https://")):
-        raise typer.BadParameter(f"{text!r} is not a URL: write http://host:port")
+        # It may have credentials in it, which are not to be repeated.
+        raise typer.BadParameter("not a URL of HTTP: write http://host:port")
     return text
 
 

@@ -21,11 +21,17 @@ from devkit import instances
 from devkit.cluster import open_cluster
 from devkit.errors import DevkitError
 from devkit.instances import Instance
-from devkit.process import wait_until
-from devkit.prometheus import Prometheus
+from devkit.process import LOOPBACK, wait_until
+from devkit.prometheus import Prometheus, ScrapeJob
 from devkit.toolchain import ALWAYS_NEEDED, Toolchain
 
 _UP = "up"
+_JOBS = (
+    ScrapeJob("envoy", (f"{LOOPBACK}:9901",), path="/stats/prometheus"),
+    ScrapeJob("operator", (f"{LOOPBACK}:8081",)),
+)
+"""Where a router and an operator listen unless told otherwise."""
+
 _READY = "ready"  # what `up` prints once it is ready; `status` and `up --detach` read it
 _STOP_SECONDS = 60.0
 _START_SECONDS = 3600.0  # a first start builds
@@ -59,7 +65,7 @@ def up(
         if shutil.which("kubectl") is None:
             lines.append(f"alias kubectl={Toolchain().find('kubectl')}")
         if prometheus:
-            server = stack.enter_context(Prometheus(directory=directory / "prometheus"))
+            server = stack.enter_context(Prometheus(_JOBS, directory=directory / "prometheus"))
             lines.append(f"export PROMETHEUS_URL={server.url}")
         (directory / _READY).write_text("\n".join(lines))
         typer.echo("\n".join(lines))

@@ -6,12 +6,14 @@ They are made when Prometheus asks, from the status that was decided last: an ev
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from controller.api.status import RolloutStatus
+from controller.runtime.clock import Clock
 
 CANDIDATE_INFO = "agentrollout_candidate_info"
 """1 for the candidate of ``rollout``: its ``revision``, and the ``stage`` that it is in by its title."""
@@ -24,15 +26,19 @@ EVENTS = "agentrollout_evidence_events"
 VERDICT = "agentrollout_evidence_verdict"
 """1 for the ``verdict`` of ``metric``: Pass, Fail, Insufficient or Error."""
 
+SHOWN_AFTERWARDS = timedelta(minutes=10)
+"""How long the evidence that decided stays after a rollback: several scrapes."""
+
 VERSIONS = ("candidate", "baseline")
 KINDS = ("bad", "all")
 
 
 class EvidenceMetrics(Collector):
-    """Shows each rollout's evidence as long as its status does: from the first stage until the next candidate."""
+    """Shows the evidence of each candidate, and for a while that of one that was taken back."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry, clock: Clock) -> None:
         """Register with the registry."""
+        self._clock = clock
         self._shown: dict[str, RolloutStatus] = {}
         registry.register(self)
 
@@ -57,6 +63,7 @@ class EvidenceMetrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """One scrape."""
+        self._drop_old()
         info, e_value, threshold, events, verdict = families = _families()
         for key, status in self._shown.items():
             if status.candidate:
@@ -70,6 +77,16 @@ class EvidenceMetrics(Collector):
                     for kind, count in zip(KINDS, (counts.bad, counts.total), strict=True):
                         events.add_metric([key, metric.name, version, kind], count)
         return iter(families)
+
+    def _drop_old(self) -> None:
+        """Whoever asks has seen by now what decided; thousands that were once taken back need no series each."""
+        oldest = self._clock.now() - SHOWN_AFTERWARDS
+        for key in [
+            key
+            for key, status in self._shown.items()
+            if not status.candidate and (status.last_rollback is None or status.last_rollback.at < oldest)
+        ]:
+            del self._shown[key]
 
 
 def _families() -> tuple[GaugeMetricFamily, ...]:

@@ -28,7 +28,7 @@ class RolloutMetrics:
         """Register the metrics."""
         self._clock = clock
         self._pushed: dict[str, float] = {}
-        self.evidence = EvidenceMetrics(registry)
+        self.evidence = EvidenceMetrics(registry, clock)
         self.weight = Gauge(
             "agentrollout_candidate_weight",
             "The candidate's wanted share of everyone outside the audiences, 0 to 1; absent without a candidate.",

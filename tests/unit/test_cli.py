@@ -50,7 +50,7 @@ def test_help_has_an_example() -> None:
             ["--prometheus-url", "http://p", "--secret-hmac-key-file", "/dev/null"],
             "/dev/null has 0 bytes, and at least 32 are needed: write some with `openssl rand",
         ),
-        (["--prometheus-url", "http://p", "--prometheus-url", "p:9090"], "'p:9090' is not a URL"),
+        (["--prometheus-url", "http://p", "--prometheus-url", "p:9090"], "not a URL of HTTP"),
         (
             ["--prometheus-url", "http://p", "--prometheus-http-config-file", "/nowhere/http.yaml"],
             "/nowhere/http.yaml: No such file",
@@ -68,7 +68,7 @@ def test_a_wrong_setting_is_named_with_the_way_out(arguments: list[str], says: s
 def test_several_urls_in_the_environment_are_separated_by_spaces() -> None:
     code, output = run("operator", AGENTROLLOUT_PROMETHEUS_URL="http://a:9090 b:9090")
     assert code == 2
-    assert "'b:9090' is not a URL" in output
+    assert "not a URL of HTTP" in output
 
 
 def test_a_kubeconfig_that_is_not_there_is_told_in_a_sentence() -> None:

@@ -18,7 +18,8 @@ from controller.core.counts import Series
 from controller.explanation.charts import ChartError, in_terminal, to_file
 from controller.explanation.tables import headline, limits, over_time, telling, verdicts
 from controller.explanation.timeline import Timeline, lifetime, timeline
-from controller.reconcilers.evidence_metrics import CANDIDATE_INFO, EvidenceMetrics
+from controller.reconcilers.evidence_metrics import CANDIDATE_INFO, SHOWN_AFTERWARDS, EvidenceMetrics
+from controller.runtime.testing import FakeClock
 from tests.virtual import Behaviour, VirtualRollout, rollout_of
 
 KEY = "shop/agent"
@@ -29,8 +30,9 @@ class Scraped:
 
     def __init__(self, errors: float) -> None:
         self.registry = CollectorRegistry()
-        self.shown = EvidenceMetrics(self.registry)
         self.world = VirtualRollout(rollout_of(), behaviour={"v2": Behaviour(errors=errors)})
+        self.clock = FakeClock(self.world.now + timedelta(seconds=60))
+        self.shown = EvidenceMetrics(self.registry, self.clock)
         self._samples: dict[tuple[tuple[str, str], ...], list[tuple[float, float]]] = defaultdict(list)
         self.world.settle()
         self.world.live(60)
@@ -44,6 +46,7 @@ class Scraped:
         end = self.world.now + timedelta(seconds=seconds)
         while self.world.now < end:
             self.world.live(5)
+            self.clock.advance(5)
             self.shown.observe(KEY, self.world.rollout.status)
             for family in self.registry.collect():
                 for sample in family.samples:
@@ -103,12 +106,19 @@ def test_the_timeline_of_a_good_candidate_names_its_stages_in_order(promoted: Sc
 
 
 def test_nothing_is_shown_of_a_rollout_with_no_candidate_and_of_one_that_is_gone(promoted: Scraped) -> None:
-    shown = EvidenceMetrics(CollectorRegistry())
+    shown = EvidenceMetrics(CollectorRegistry(), promoted.clock)
     shown.observe(KEY, promoted.world.rollout.status)
     assert not any(family.samples for family in shown.collect())
     bad = Scraped(errors=0.3).live(20)
     assert any(family.samples for family in bad.shown.collect())
     bad.shown.forget(KEY)
+    assert not any(family.samples for family in bad.shown.collect())
+
+
+def test_the_evidence_that_decided_is_shown_for_a_while_only() -> None:
+    bad = Scraped(errors=0.3).live(120)
+    assert any(family.samples for family in bad.shown.collect())
+    bad.clock.advance(SHOWN_AFTERWARDS.total_seconds())
     assert not any(family.samples for family in bad.shown.collect())
 
 
