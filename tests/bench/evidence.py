@@ -59,7 +59,10 @@ async def stored(source: PrometheusSource, delivery: Delivery, acknowledged: dat
     series = await source.read(
         Question.about(CATALOGUE, [MetricName.ERRORS], clusters, edges=(), window=end - begin, at=end)
     )
-    evaluated = _evaluations(programmed, series, acknowledged)
+    assert first.frozen
+    # The acknowledgement follows upon the evaluation that decided; it is not one of those before.
+    deciding = acknowledged - first.frozen.analysis.interval / 2
+    evaluated = _evaluations(programmed, series, deciding)
     sufficient = _first_sufficient(evaluated, series, acknowledged.timestamp())
     if sufficient is None:
         return None
