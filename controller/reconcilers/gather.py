@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -36,6 +36,9 @@ BASELINE_LOOKBACK = timedelta(minutes=30)
 
 MIN_MARGIN, MAX_MARGIN = timedelta(seconds=30), timedelta(seconds=120)
 """Further back than the interval: the scrape before its first one and the rhythm of scrapes must be seen."""
+
+
+_SLOWER = "the routers' counters decided before there was an answer"
 
 
 class Gatherer:
@@ -77,14 +80,22 @@ class Gatherer:
             resolved=observed.resolved,
         )
 
-    async def with_evidence(self, snapshot: Snapshot, now: datetime) -> Snapshot:
-        """The snapshot with the metric source's answer, if an evaluation is due."""
+    async def with_evidence(
+        self, snapshot: Snapshot, now: datetime, is_cut: Callable[[Snapshot], bool]
+    ) -> Snapshot:
+        """The snapshot with the metric source's answers, if an evaluation is due.
+
+        Args:
+            snapshot: What was gathered so far.
+            now: The instant of the evaluation.
+            is_cut: Whether users would lose the candidate by a snapshot: then nothing else is waited for.
+        """
         status = snapshot.rollout.status
         paused = snapshot.rollout.spec.paused
         due = evaluation_due(status, snapshot.stages, snapshot.analysis.interval, now, paused=paused)
         if due is None or due > now:
             return snapshot
-        return replace(snapshot, samples=await self._samples(snapshot, now))
+        return replace(snapshot, samples=await self._samples(snapshot, now, is_cut))
 
     def _problem(self, observed: ObservedRollout) -> Problem | None:
         if observed.problem:
@@ -114,38 +125,62 @@ class Gatherer:
                 )
         return None
 
-    async def _samples(self, snapshot: Snapshot, now: datetime) -> Samples:
+    async def _samples(
+        self, snapshot: Snapshot, now: datetime, is_cut: Callable[[Snapshot], bool]
+    ) -> Samples:
+        """What all sources say; without those that are slower than the routers' counters, if these decide by themselves."""
         asked = queries(snapshot.rollout.status, snapshot.stages, snapshot.analysis)
-        ((series, problem), *reports), answers = await asyncio.gather(
-            asyncio.gather(
-                self._answer(_question(snapshot, self._catalogue, now)),
-                *(self._answer(question) for question in report_questions(snapshot, now)),
-            ),
-            asyncio.gather(*(self._value(query, now) for query in asked)),
-        )
-        return Samples(
-            now,
-            series,
-            problem,
-            reports=tuple(one for answer, _ in reports for one in answer),
-            reports_problem=next((each for _, each in reports if each), ""),
+        # The next evaluation of the routers' counters must not come late either.
+        patience = snapshot.analysis.interval.total_seconds() / 2
+        reports = [
+            asyncio.create_task(self._answer(question, patience))
+            for question in report_questions(snapshot, now)
+        ]
+        values = [asyncio.create_task(self._value(query, now, patience)) for query in asked]
+        try:
+            series, problem = await self._answer(_question(snapshot, self._catalogue, now))
+            early = Samples(
+                now,
+                series,
+                problem,
+                reports_problem=_SLOWER,
+                answers=dict.fromkeys(asked, Answer(problem=_SLOWER)),
+            )
+            is_late = not all(task.done() for task in (*reports, *values))
+            if is_late and is_cut(replace(snapshot, samples=early)):
+                return early
+            told = await asyncio.gather(*reports)
+            answers = await asyncio.gather(*values)
+        finally:
+            for task in (*reports, *values):
+                task.cancel()
+        return replace(
+            early,
+            reports=tuple(one for answer, _ in told for one in answer),
+            reports_problem=next((each for _, each in told if each), ""),
             answers=dict(zip(asked, answers, strict=True)),
         )
 
-    async def _answer(self, question: Question) -> tuple[tuple[Series, ...], str]:
+    async def _answer(
+        self, question: Question, patience: float | None = None
+    ) -> tuple[tuple[Series, ...], str]:
         """The answer, or why there is none: what agents report must not keep the routers' counters from deciding."""
         try:
-            return await self._metrics.read(question), ""
-        except MetricSourceError as error:
-            _log.warning("evidence_unreadable", problem=str(error))
-            return (), str(error)
+            async with asyncio.timeout(patience):
+                return await self._metrics.read(question), ""
+        except (MetricSourceError, TimeoutError) as error:
+            problem = str(error) or f"no answer within {patience:g} s"
+            _log.warning("evidence_unreadable", problem=problem)
+            return (), problem
 
-    async def _value(self, query: str, now: datetime) -> Answer:
+    async def _value(self, query: str, now: datetime, patience: float) -> Answer:
         try:
-            return Answer(await self._metrics.values(query, now))
-        except MetricSourceError as error:
-            _log.warning("query_unreadable", query=query, problem=str(error))
-            return Answer(problem=str(error))
+            async with asyncio.timeout(patience):
+                return Answer(await self._metrics.values(query, now))
+        except (MetricSourceError, TimeoutError) as error:
+            problem = str(error) or f"no answer within {patience:g} s"
+            _log.warning("query_unreadable", query=query, problem=problem)
+            return Answer(problem=problem)
 
 
 def _question(snapshot: Snapshot, catalogue: Catalogue, now: datetime) -> Question:

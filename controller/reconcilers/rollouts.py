@@ -138,7 +138,9 @@ class RolloutReconciler:
         decided = plan(snapshot, self.catalogue, now)
         if decided.cut:
             return snapshot, decided
-        informed = await self.gatherer.with_evidence(snapshot, now)
+        informed = await self.gatherer.with_evidence(
+            snapshot, now, lambda so_far: plan(so_far, self.catalogue, now).cut
+        )
         return informed, decided if informed is snapshot else plan(informed, self.catalogue, now)
 
     async def _refer(

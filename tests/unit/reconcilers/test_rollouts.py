@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -151,6 +152,7 @@ class World:
         self.asked: list[str] = []
         self.blind = ""
         self.deaf = ""
+        self.hanging = False
         self.registry = CollectorRegistry()
         self.told: list[tuple[str, str, str]] = []
         self.uid = "1"
@@ -207,6 +209,8 @@ class World:
 
     async def values(self, query: str, at: datetime) -> tuple[float, ...]:
         self.asked.append(query)
+        if self.hanging:
+            await asyncio.Event().wait()
         if self.deaf:
             raise MetricSourceError(self.deaf)
         return (0.5,)
@@ -805,3 +809,20 @@ async def test_queries_of_guardrails_are_asked_about_both_versions_once_the_cand
     await world.live(20)
     (limit,) = world.rollout.status.guardrails
     assert (limit.verdict, limit.message) == (Verdict.ERROR, world.deaf)
+
+
+async def test_a_query_that_hangs_holds_up_neither_a_cut_nor_the_next_evaluation(world: World) -> None:
+    analysis = {"interval": "100ms", "clustering": 1, "metrics": [{"name": "errors"}], "guardrails": [ASKED]}
+    stages = [{"weight": "50%", "minDuration": "1h"}, {"weight": "100%"}]
+    world.hanging = True
+    world.want("http://v2", analysis=analysis, stages=stages)
+    await world.reconcile()
+    await world.live(20)
+    (limit,) = world.rollout.status.guardrails
+    assert (limit.verdict, limit.message) == (Verdict.ERROR, "no answer within 0.05 s")
+    world.users.behaviour["v3"] = Behaviour(errors=0.9)
+    world.want("http://v3", analysis={**analysis, "interval": "100s"}, stages=stages)
+    async with asyncio.timeout(20):  # half of the interval would be 50 seconds
+        await world.reconcile()
+        await world.live(110)
+    assert world.rollout.status.state is State.ROLLED_BACK
