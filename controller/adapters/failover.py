@@ -49,12 +49,11 @@ class FailoverSource:
                 problems.append(str(error))
             else:
                 if _is_fresh(series, question):
+                    self._stay(first, position, question)
                     self._tell(position, problems)
                     return series
                 problems.append(f"Prometheus at {source.name} has no fresh samples")
                 stale = series if stale is None else stale
-            if self._asked == position:  # unless another question found out meanwhile
-                self._asked = (position + 1) % len(self._sources)
         if stale is not None:
             return stale
         raise MetricSourceError("; ".join(problems))
@@ -69,6 +68,14 @@ class FailoverSource:
             except MetricSourceError as error:
                 problems.append(str(error))
         raise MetricSourceError("; ".join(problems))
+
+    def _stay(self, first: int, position: int, question: Question) -> None:
+        """Go on with the server that answered, unless another question found out meanwhile.
+
+        Only what is asked of the routers moves everybody: a question about agents may be one that no server can answer.
+        """
+        if question.processes and self._asked == first:
+            self._asked = position
 
     def _tell(self, position: int, problems: list[str]) -> None:
         """Name who answers, whenever that is another one."""

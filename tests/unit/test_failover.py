@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -133,3 +134,27 @@ async def test_a_query_that_nobody_answers_is_told_in_the_words_of_all(
     servers[0].answer = servers[1].answer = None
     with pytest.raises(MetricSourceError, match=r"first cannot be reached; .*second cannot be reached"):
         await FailoverSource(servers).values("up", NOW)
+
+
+async def test_a_question_that_no_server_can_answer_moves_nobody(servers: tuple[Server, Server]) -> None:
+    first, second = servers
+    source = FailoverSource(servers)
+    await source.read(QUESTION)
+    first.answer = second.answer = None
+    for question in (QUESTION, replace(QUESTION, processes=frozenset())):
+        with pytest.raises(MetricSourceError):
+            await source.read(question)
+    first.answer = second.answer = live(15, 10, 5)
+    asked = second.asked
+    await source.read(QUESTION)
+    assert second.asked == asked
+
+
+async def test_what_one_server_cannot_say_of_agents_moves_nobody(servers: tuple[Server, Server]) -> None:
+    first, second = servers
+    source = FailoverSource(servers)
+    first.answer = None
+    await source.read(replace(QUESTION, processes=frozenset()))
+    first.answer, asked = live(15, 10, 5), second.asked
+    await source.read(QUESTION)
+    assert second.asked == asked
