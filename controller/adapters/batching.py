@@ -31,19 +31,26 @@ EDGES_PER_QUERY = 8
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """Questions of one kind share queries; one that looks back much further than the others goes apart from them."""
+    """Questions of one kind share queries; one that looks back much further than the others goes apart from them.
+
+    Those about agents share one only if they read the same metrics: those of one rollout may be large, or none at all.
+    """
 
     processes: frozenset[str]
     label: str
     only: tuple[tuple[str, tuple[str, ...]], ...]
     whole_histograms: bool
     magnitude: int
+    names: frozenset[str]
 
     @classmethod
     def of(cls, question: Question) -> _Kind:
         """Windows are of one magnitude up to a factor of two."""
         magnitude = math.frexp(question.window.total_seconds())[1]
-        return cls(question.processes, question.label, question.only, question.edges is None, magnitude)
+        names = frozenset[str]() if question.processes else question.names
+        return cls(
+            question.processes, question.label, question.only, question.edges is None, magnitude, names
+        )
 
 
 @dataclass(frozen=True, slots=True)

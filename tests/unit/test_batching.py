@@ -198,3 +198,15 @@ async def test_an_unforeseen_failure_is_an_unusable_answer_too(
 
 async def test_queries_of_people_are_passed_on(batching: BatchingSource) -> None:
     assert await batching.values("2", datetime(2026, 1, 1, tzinfo=UTC)) == (2.0,)
+
+
+async def test_what_agents_report_is_shared_only_by_those_who_read_the_same_metrics(
+    source: Source, batching: BatchingSource
+) -> None:
+    of_agents = {"processes": frozenset[str]()}
+    heavy = about("c", names=frozenset({"heavy"}), **of_agents)
+    await asyncio.gather(
+        *(batching.read(about(value, **of_agents)) for value in ("a", "b")), batching.read(heavy)
+    )
+    asked = {question.names: question.values for question in source.asked}
+    assert asked == {frozenset({"total"}): {"a", "b"}, frozenset({"heavy"}): {"c"}}
