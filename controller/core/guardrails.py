@@ -6,8 +6,9 @@ well is about something else than the candidate, such as a tool that is down.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from controller.api.delivery import WHOLE_PPM, Analysis, Metric
@@ -29,11 +30,17 @@ from controller.core.queries import queried
 from controller.core.reports import NotReportedError, Reports, StaleReportsError
 from controller.core.snapshot import Snapshot
 from controller.core.stages import Arm, comparisons
-from controller.core.statistics import HarmTest
+from controller.core.statistics import ODDS_RATIOS, HarmTest
 from controller.core.verdict import rate
 
 P95_PPM = 50_000
 """Above a P95 lie five in a hundred."""
+
+_MOST_LOG_EVIDENCE = math.log(3 * THRESHOLD * len(ODDS_RATIOS))
+"""What one alternative needs to stay above the threshold alone through a few intervals; the rest is forgotten.
+
+So a limit that is kept again is soon believed to be kept. Cutting down an e-process keeps it one.
+"""
 
 Slow = Callable[[Arm, float], Counts]
 """An arm's requests that took longer than so many milliseconds, among all, in the interval that routers counted."""
@@ -109,7 +116,8 @@ def guarded(
         counts, lasts, problem, verdict = shown.get(guardrail.name, Counts()), True, "", Verdict.ERROR
         try:
             if found := _interval(guardrail, snapshot, status, state, slow, not_before):
-                state, lasts = _after(state, found, snapshot.analysis.clustering), found.lasts
+                state = _after(guardrail, state, found, snapshot.analysis.clustering)
+                lasts = found.lasts
                 counts = Counts(
                     bad=counts.bad + found.candidate.bad, total=counts.total + found.candidate.total
                 )
@@ -220,17 +228,24 @@ def _is_above(counts: Counts, limit_ppm: int) -> bool:
     return counts.bad * WHOLE_PPM > limit_ppm * counts.total
 
 
-def _after(state: GuardrailEvidence, found: _Interval, clustering: float) -> GuardrailEvidence:
-    baseline = state.baseline
+def _after(
+    guardrail: Guardrail, state: GuardrailEvidence, found: _Interval, clustering: float
+) -> GuardrailEvidence:
+    test, baseline = _decoded(state.test).after(found.values, clustering), _decoded(state.baseline)
     if found.baseline is not None:
-        baseline = _decoded(baseline).after(found.baseline, clustering).encode()
+        baseline = _at_most(baseline.after(found.baseline, clustering), _MOST_LOG_EVIDENCE)
+    if baseline.e_value >= THRESHOLD:
+        # What breaks the limit for stable is not the candidate's doing, and is not held against it once it is over.
+        test = _at_most(test, 0.0)
+    elif guardrail.action is not GuardrailAction.ROLLBACK:
+        test = _at_most(test, _MOST_LOG_EVIDENCE)
     return state.model_copy(
-        update={
-            "test": _decoded(state.test).after(found.values, clustering).encode(),
-            "baseline": baseline,
-            "counted_until": found.until,
-        }
+        update={"test": test.encode(), "baseline": baseline.encode(), "counted_until": found.until}
     )
+
+
+def _at_most(test: HarmTest, log_evidence: float) -> HarmTest:
+    return replace(test, log_evidence=tuple(min(each, log_evidence) for each in test.log_evidence))
 
 
 def _decoded(text: str) -> HarmTest:

@@ -187,3 +187,28 @@ def evaluate(world: TalkingRollout) -> None:
     status = world.rollout.status.model_copy(update={"evidence": due})
     world.rollout = world.rollout.model_copy(update={"status": status})
     world.step()
+
+
+@pytest.mark.parametrize("name", ["toolErrors", "tokensPerTask"])
+def test_minutes_after_stable_keeps_the_limit_again_the_candidate_goes_on(name: str) -> None:
+    guardrail = {"name": name} | ({"factor": 2, "expected": 60} if name == "tokensPerTask" else {})
+    down = Reported(tool_errors=0.5) if name == "toolErrors" else Reported(heavy=0.95)
+    world = guarded(guardrail, scrape=SELDOM, reported={"v1": down, "v2": down})
+    world.live(1800)
+    assert only(world).reason is Reason.BASELINE_UNHEALTHY
+    world.reported.clear()
+    world.live(300)
+    assert only(world).verdict is Verdict.PASS
+    assert world.rollout.status.last_rollback is None
+
+
+def test_minutes_after_a_candidate_keeps_the_limit_again_it_is_held_no_more() -> None:
+    guardrail = {"name": "toolErrors", "window": "30s", "action": "Hold"}
+    world = guarded(guardrail, scrape=SELDOM, reported={"v2": Reported(tool_errors=0.5)})
+    world.live(1800)
+    assert only(world).reason is Reason.GUARDRAIL_BROKEN
+    # The window must not be what ends it.
+    assert only(world).evidence < 100 * THRESHOLD
+    world.reported.clear()
+    world.live(300)
+    assert only(world).verdict is Verdict.PASS
