@@ -20,11 +20,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
-import numpy as np
-
 from controller.api.status import Counts
 from controller.core.mixture import StartMixture
-from controller.core.statistics import log_e_value_against_reference
+from controller.core.statistics import Interval, log_e_value_against_reference, log_likelihoods
 from controller.core.traffic import CONTROL_SLICES
 
 SPLIT_THRESHOLD = 1000.0
@@ -123,32 +121,18 @@ class ControlTest(StartMixture):
 def control_log_e_values(slices: Sequence[Counts], stable: Counts) -> tuple[float, ...]:
     """Natural logarithms of FNCH(s_j; ω) / FNCH(s_j; 1) for each slice j and each of ``CONTROL_RATIOS`` ω.
 
-    All slices are parts of one whole, so that they are looked at together.
+    One slice after the other, so that memory is that of one.
 
     Args:
         slices: Counts of each of the ``CONTROL_SLICES`` slices in the interval.
         stable: Counts of all of stable in it, the slices included.
     """
-    if stable.bad in (0, stable.total):
-        return (0.0,) * (len(slices) * len(CONTROL_RATIOS))
-    drawn = np.array([[each.total] for each in slices], dtype=float)
-    seen = np.array([[each.bad] for each in slices], dtype=float)
-    good, most = stable.total - stable.bad, min(stable.bad, int(drawn.max()))
-    k = np.arange(most, dtype=float)
-    # As log_ways of each slice, over k = 0 … most: what cannot be has no ways. Where a slice has more requests than stable
-    # has good ones, it starts at the first k that can be.
-    first = np.maximum(drawn - good, 0.0)
-    possible = (k >= first) & (k < drawn)
-    more = np.where(possible, (drawn - k) * (stable.bad - k), 1.0)
-    less = np.where(possible, (k + 1) * (good - drawn + k + 1), 1.0)
-    ways = np.hstack([np.zeros_like(drawn), np.cumsum(np.log(more) - np.log(less), axis=1)])
-    k = np.arange(most + 1, dtype=float)
-    ways = np.where((k >= first) & (k <= drawn), ways, -np.inf)
-    slopes = np.log((1.0, *CONTROL_RATIOS))
-    terms = ways[:, None, :] + slopes[:, None] * (k - seen)[:, None, :]
-    largest = terms.max(axis=2)
-    sums = largest + np.log(np.exp(terms - largest[:, :, None]).sum(axis=2))
-    return tuple((sums[:, :1] - sums[:, 1:]).ravel().tolist())
+    found: list[float] = []
+    for each in slices:
+        rest = Interval(each.bad, each.total, stable.bad - each.bad, stable.total - each.total)
+        *worse, same = log_likelihoods(rest, (*CONTROL_RATIOS, 1.0))
+        found += [value - same for value in worse]
+    return tuple(found)
 
 
 def beyond_noise(e_value: float, control: float) -> float:

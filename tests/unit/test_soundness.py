@@ -1,4 +1,5 @@
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -100,6 +101,17 @@ def test_each_slice_is_compared_with_all_the_rest_of_stable(requests: int, bad: 
     ]
     found = control_log_e_values(slices, Counts(bad=bad, total=requests))
     assert found == pytest.approx(expected, abs=1e-12)
+
+
+def test_the_memory_of_the_check_does_not_grow_by_slices_and_ratios_at_once() -> None:
+    slices = [Counts(bad=100_000 + number, total=200_000) for number in range(8)]
+    stable = Counts(bad=1_600_000, total=3_200_000)
+    tracemalloc.start()
+    found = control_log_e_values(slices, stable)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert all(math.isfinite(each) for each in found)
+    assert peak < 8 * 8 * 200_000
 
 
 def test_one_slice_that_fails_is_noise() -> None:
