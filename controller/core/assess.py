@@ -27,6 +27,7 @@ from controller.core.guardrails import guarded, is_held
 from controller.core.mixture import UnknownStateError
 from controller.core.reading import BlindError, Reading, continued, is_overridden, read, span_of
 from controller.core.reported import count_reports, users_of
+from controller.core.restored import readable
 from controller.core.snapshot import Snapshot
 from controller.core.split import check_splits
 from controller.core.stages import Arm, Comparison, comparisons, table_of, watch_name, watches
@@ -39,7 +40,7 @@ def assess(snapshot: Snapshot, catalogue: Catalogue, now: datetime) -> RolloutSt
     status, samples = with_clock_started(snapshot), snapshot.samples
     if samples is None:
         return status
-    before = status.evidence or Evidence()
+    before = readable(status.evidence or Evidence())
     if status.stage is None or snapshot.rollout.status.stage is None or status.stage.programmed_at is None:
         # Whatever the rules make of these samples, the next ones are read an interval later.
         return status.model_copy(update={"evidence": before.model_copy(update={"evaluated_at": now})})
