@@ -139,7 +139,8 @@ class _Evaluation:
             candidate=summed(shown.candidate, candidate[-1]),
             baseline=summed(shown.baseline, baseline[-1]) if baseline else last_reference(state),
             e_value=mean_e_value(state),
-            control=control_e_value(state),
+            # What slices of an earlier stage showed says nothing about a stage without any.
+            control=control_e_value(state) if comparison.is_sliced else 1.0,
             compared=baseline is not None,
             own=comparison.own,
             min_requests=self._min_requests,

@@ -43,8 +43,8 @@ class Reading:
     def slices(
         self, metric: str, comparison: Comparison, edges: list[float], span: Span
     ) -> list[list[Counts]]:
-        """For each test the baseline's control slices; none where the candidate serves an audience, or everyone."""
-        if comparison.baseline is None or comparison.candidate.audience:
+        """For each test the baseline's control slices; none where it has none."""
+        if comparison.baseline is None or not comparison.is_sliced:
             return []
         return self.tally.slices(metric, comparison.baseline, edges, span, self.scrapes)
 

@@ -11,7 +11,7 @@ from controller.api.quantities import format_percent
 from controller.api.rollout import AgentRollout, InFlightAction
 from controller.api.status import RolloutStatus, StageStatus
 from controller.core.snapshot import Revision
-from controller.core.traffic import AudienceSplit, Backend, TrafficTable
+from controller.core.traffic import AudienceSplit, Backend, TrafficTable, has_control_slices
 
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
@@ -49,6 +49,11 @@ class Comparison:
     baseline: Arm | None
     own: bool
     weight_ppm: int
+
+    @property
+    def is_sliced(self) -> bool:
+        """Whether the baseline has control slices: none where the candidate serves an audience, or most users."""
+        return not self.candidate.audience and has_control_slices(self.weight_ppm)
 
 
 def title(stage: Stage) -> str:

@@ -132,7 +132,7 @@ class TrafficTable:
         chance, as the candidate would if it were the same version. All of them together leave stable half of its
         users, and above 50 % there are none, so that the candidate never waits for them on its way to everybody.
         """
-        if self.candidate is None or self.weight_ppm > WHOLE_PPM // 2:
+        if self.candidate is None or not has_control_slices(self.weight_ppm):
             return 0
         return min(self.weight_ppm, (WHOLE_PPM - self.weight_ppm) // 2 // CONTROL_SLICES)
 
@@ -142,6 +142,11 @@ class TrafficTable:
         return self.candidate is not None and (
             self.weight_ppm > 0 or any(audience.weight_ppm > 0 for audience in self.audiences)
         )
+
+
+def has_control_slices(weight_ppm: int) -> bool:
+    """Whether stable has control slices beside a candidate with this share of everyone outside the audiences."""
+    return 0 < weight_ppm <= WHOLE_PPM // 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from controller.api.reasons import ConditionType, Reason, State, Verdict
+from controller.api.status import Counts
+from controller.core.controls import Controls
 from controller.core.counts import Scrapes, Span
 from controller.core.stages import Arm
 from controller.core.tally import Tally
@@ -73,3 +75,29 @@ def test_what_slices_count_is_part_of_what_stable_counts() -> None:
     assert abs(whole.total - 0.95 * 60 * 100) < 100
     (none,) = tally.slices("errors", Arm("another", audience=False), [], span, scrapes)
     assert {(each.bad, each.total) for each in none} == {(0, 0)}
+
+
+def test_noise_of_an_earlier_stage_takes_nothing_off_the_evidence_where_stable_has_no_slices() -> None:
+    stages = [{"weight": weight, "minDuration": "5m", "minRequests": 10} for weight in ("5%", "80%")]
+    world = VirtualRollout(rollout_of(stages=[*stages, {"weight": "100%"}]), per_second=100)
+    world.settle()
+    world.live(60)
+    world.want("http://v2")
+    world.settle()
+    world.live(330)
+    status = world.rollout.status
+    assert status.evidence is not None
+    assert status.weight == 800_000
+    (errors,) = status.evidence.metrics
+    noisy = Controls().after([Counts(bad=30, total=40)] * 8, Counts(bad=300, total=900), 1.0, 100.0)
+    assert noisy.check.e_value > 1000
+    metrics = [errors.model_copy(update={"controls": [noisy.encode()]})]
+    evidence = status.evidence.model_copy(update={"metrics": metrics})
+    world.rollout = world.rollout.model_copy(
+        update={"status": status.model_copy(update={"evidence": evidence})}
+    )
+    world.live(30)
+    assert world.rollout.status.analysis[0].reason is not Reason.NOISY_EVIDENCE
+    assert world.rollout.status.verdict is not Verdict.ERROR
+    assert world.rollout.status.evidence is not None
+    assert world.rollout.status.evidence.metrics[0].controls == [noisy.encode()]
