@@ -156,7 +156,7 @@ async def test_a_renewed_certificate_is_shown_without_a_restart(tmp_path: Path) 
 
 
 async def test_a_certificate_that_is_not_there_is_told_in_the_log(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     nowhere = {"tls_cert_file": str(tmp_path / "none.crt"), "tls_key_file": str(tmp_path / "none.key")}
     async with Agent("only") as agent, Lab(nowhere) as lab:
@@ -166,7 +166,7 @@ async def test_a_certificate_that_is_not_there_is_told_in_the_log(
         async def logged() -> str:
             nonlocal said
             said += capsys.readouterr().out
-            return said
+            return said + caplog.text  # wherever tests before this one have sent it
 
         assert "none.crt" in await eventually(logged, lambda log: "listener_refused" in log)
         starting.cancel()

@@ -47,7 +47,7 @@ async def test_with_operators_and_api_server_dead_one_command_a_rollout_takes_ve
         await asyncio.to_thread(own_control_plane.wait_ready)
         await asyncio.gather(*(asyncio.to_thread(replica.start) for replica in lab.replicas))
         for name, task in commands.items():
-            async with asyncio.timeout(90):
+            async with asyncio.timeout(180):
                 code, output = await task
             assert code == 0, output
             ended = await lab.until(lambda r: r.status.state is State.ROLLED_BACK, name=name)

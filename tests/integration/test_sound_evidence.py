@@ -43,7 +43,7 @@ async def is_held(lab: DeliveryLab, reason: Reason, weight: int) -> AgentRollout
 async def test_a_pod_of_stable_that_breaks_is_noise(
     control_plane: ControlPlane, namespace: str, tmp_path: Path
 ) -> None:
-    stages = [stage("5%", seconds=5, requests=40), stage("100%")]
+    stages = [stage("5%", seconds=60, requests=40), stage("100%")]
     async with DeliveryLab(control_plane, namespace, tmp_path) as lab:
         pods, new = [lab.agent(f"old-{number}") for number in range(3)], lab.agent("new")
         pods[2].set_failures(1)
