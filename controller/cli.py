@@ -10,10 +10,8 @@ from typing import Annotated
 import typer
 
 from controller.adapters.prometheus_http import HttpConfig
-from controller.cli_explain import explain
-from controller.cli_metrics import metrics
+from controller.cli_evidence import explain, metrics, simulate
 from controller.cli_router import router
-from controller.cli_simulate import simulate
 from controller.cli_values import PrometheusHttpFile, fail, read_address, read_urls
 from controller.core.references import SecretKey
 from controller.errors import ExitCode

@@ -5,19 +5,18 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated
 
-import typer
 from pydantic import ValidationError
-from rich.console import Console
 
 from controller.adapters.ports import MetricSourceError
 from controller.adapters.prometheus import PrometheusSource
+from controller.adapters.prometheus_http import HttpConfig
 from controller.api.rollout import AgentRollout
-from controller.cli_values import PrometheusHttpFile, fail, read_url
+from controller.cli_files import terminal
+from controller.cli_values import fail
 from controller.core.artifact import revision_name
 from controller.errors import ExitCode
-from controller.explanation.charts import FORMATS, ChartError, in_terminal, to_file
+from controller.explanation.charts import ChartError, in_terminal, to_file
 from controller.explanation.tables import headline, limits, over_time, sentences, verdicts
 from controller.explanation.timeline import NAMES, Timeline, lifetime, timeline
 from controller.reconcilers.evidence_metrics import CANDIDATE_INFO
@@ -29,45 +28,22 @@ from controller.runtime.transport import ConfigurationError, KubernetesTransport
 POINTS = 200
 """Of the timeline, at most."""
 
-WIDTH = 100
 LOOKBACK = timedelta(days=7)
 LEAST_STEP = timedelta(seconds=1)
 
 
-def _plot(path: Path | None) -> Path | None:
-    if path is not None and path.suffix.lower() not in FORMATS:
-        raise typer.BadParameter(f"{path} ends with neither {' nor '.join(FORMATS)}")
-    return path
-
-
-def explain(
-    name: Annotated[str, typer.Argument(help="The AgentRollout.")],
-    namespace: Annotated[str, typer.Option("-n", "--namespace", help="Its namespace.")] = "default",
-    prometheus_url: Annotated[
-        str | None,
-        typer.Option(
-            callback=lambda text: text and read_url(text),
-            help="Prometheus that scrapes the operators (their --http-address, /metrics); without it there is no timeline.",
-        ),
-    ] = None,
-    prometheus_http_config_file: PrometheusHttpFile = None,
-    plot: Annotated[
-        Path | None,
-        typer.Option(
-            callback=_plot, help="Also draw the timeline to this file, .svg or .png (needs matplotlib)."
-        ),
-    ] = None,
-    kubeconfig: Annotated[
-        str | None, typer.Option(help="Left out: $KUBECONFIG, the pod's account, ~/.kube/config.")
-    ] = None,
-    context: Annotated[str | None, typer.Option(help="Context within the kubeconfig.")] = None,
+def run(
+    name: str,
+    namespace: str,
+    prometheus_url: str | None,
+    prometheus_http: HttpConfig | None,
+    plot: Path | None,
+    kubeconfig: str | None,
+    context: str | None,
 ) -> None:
-    """Show the evidence for and against a rollout's candidate: what each metric says, what is missing, and over time.
-
-    Of a candidate that was taken back it shows the evidence that decided.
-    """
+    """See ``controller.cli_evidence.explain``."""
     rollout = asyncio.run(_rollout(f"{namespace}/{name}", kubeconfig, context))
-    console = Console(width=min(Console().width, WIDTH), highlight=False)
+    console = terminal()
     console.print(headline(rollout))
     metrics = rollout.status.analysis
     if metrics:
@@ -87,7 +63,7 @@ def explain(
     try:
         found = asyncio.run(
             _timeline(
-                PrometheusSource(prometheus_url, http=prometheus_http_config_file),
+                PrometheusSource(prometheus_url, http=prometheus_http),
                 rollout.metadata.key,
                 revision,
             )

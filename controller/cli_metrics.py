@@ -4,71 +4,36 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Annotated
 
 import typer
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from controller.adapters.ports import MetricSourceError
 from controller.adapters.prometheus import PrometheusSource
+from controller.adapters.prometheus_http import HttpConfig
 from controller.api.rollout import AgentRollout
-from controller.cli_values import PrometheusHttpFile, fail, read_url
+from controller.cli_files import read_file, terminal
+from controller.cli_values import fail
 from controller.errors import ExitCode
-from controller.manifests import ManifestError, read_rollout
 from controller.metric_check import Finding, State
 from controller.metric_check import check as look
-
-metrics = typer.Typer(help="What evidence is made of.", no_args_is_help=True)
-
-WIDTH = 100
 
 _STYLES = {State.OK: "green", State.EMPTY: "yellow", State.MISSING: "red", State.MISLABELLED: "red"}
 _WRONG = {State.MISSING, State.MISLABELLED}
 
 
-@metrics.callback()
-def _root() -> None:
-    """Keep subcommands even while there is one."""
-
-
-@metrics.command()
-def check(
-    file: Annotated[Path, typer.Option("-f", "--filename", help="The AgentRollout.")],
-    prometheus_url: Annotated[
-        str,
-        typer.Option(
-            callback=read_url,
-            help="The Prometheus that scrapes routers and agents.",
-        ),
-    ] = "http://127.0.0.1:9090",
-    prometheus_http_config_file: PrometheusHttpFile = None,
-    namespace: Annotated[
-        str | None,
-        typer.Option("-n", "--namespace", help="Of the rollout. Left out: the file's, else default."),
-    ] = None,
-) -> None:
-    """Look in a Prometheus for every series that a rollout's metrics read.
-
-    Says what is missing, empty or mislabelled; ends with 1 if something is missing or mislabelled.
-
-    Example: agentrollout metrics check -f rollout.yaml --prometheus-url http://127.0.0.1:9090
-    """
-    try:
-        rollout = read_rollout(file)
-    except ManifestError as error:
-        fail(str(error), ExitCode.USAGE)
+def run(file: Path, prometheus_url: str, prometheus_http: HttpConfig | None, namespace: str | None) -> None:
+    """See ``controller.cli_evidence.check``."""
+    rollout = read_file(file)
     if namespace:
         metadata = rollout.metadata.model_copy(update={"namespace": namespace})
         rollout = rollout.model_copy(update={"metadata": metadata})
     try:
-        findings = asyncio.run(
-            _look(rollout, PrometheusSource(prometheus_url, http=prometheus_http_config_file))
-        )
+        findings = asyncio.run(_look(rollout, PrometheusSource(prometheus_url, http=prometheus_http)))
     except MetricSourceError as error:
         fail(str(error), ExitCode.FAILED)
-    console = Console(width=min(Console().width, WIDTH), highlight=False)
+    console = terminal()
     console.print(_table(findings))
     wrong = sum(finding.state in _WRONG for finding in findings)
     if wrong:

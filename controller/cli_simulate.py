@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Annotated
 
-import typer
 from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -17,9 +15,9 @@ from rich.table import Table
 from controller.api.guardrails import GuardrailName
 from controller.api.quantities import PPM_PER_PERCENT, format_duration, format_percent, parse_percent
 from controller.api.rollout import AgentRollout
+from controller.cli_files import read_file, terminal
 from controller.cli_values import fail
 from controller.errors import ExitCode
-from controller.manifests import ManifestError, read_rollout
 from controller.simulation.delivery import PATIENCE, shortest
 from controller.simulation.scenario import (
     MEDIAN_LATENCY_MS,
@@ -31,62 +29,18 @@ from controller.simulation.scenario import (
 from controller.simulation.summary import Spread, Summary
 from controller.simulation.summary import simulate as run_all
 
-WIDTH = 100
 
-
-def _faults(texts: list[str] | None) -> list[str] | None:
-    for text in texts or ():
-        _checked(Fault.parse, text)
-    return texts
-
-
-def _traffic(text: str) -> str:
-    _checked(parse_traffic, text)
-    return text
-
-
-def _share(text: str) -> str:
-    _checked(parse_percent, text)
-    return text
-
-
-def _checked(parse: Callable[[str], object], text: str) -> None:
-    try:
-        parse(text)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
-
-
-def simulate(
-    file: Annotated[Path, typer.Option("-f", "--filename", help="The AgentRollout.")],
-    traffic: Annotated[
-        str, typer.Option(callback=_traffic, help="Requests of all users: 2000/min, 30/s or 500/h.")
-    ],
-    error_rate: Annotated[
-        str, typer.Option(callback=_share, help="Share of the requests that fail on stable, such as 2%.")
-    ] = "1%",
-    fault: Annotated[
-        list[str] | None,
-        typer.Option(
-            callback=_faults,
-            help="What is worse about the candidate: errors*3@10m has three times the errors from ten minutes after its "
-            "first request on, latency*2 twice every latency from the start. Each is simulated by itself.",
-        ),
-    ] = None,
-    audience: Annotated[
-        str, typer.Option(callback=_share, help="Share of the requests that come from the stages' audience.")
-    ] = "5%",
-    runs: Annotated[int, typer.Option(min=1, max=100_000, help="Deliveries of each kind.")] = 40,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same figures.")] = 1,
+def run(
+    file: Path,
+    traffic: str,
+    error_rate: str,
+    fault: list[str] | None,
+    audience: str,
+    runs: int,
+    seed: int,
 ) -> None:
-    """Deliver a rollout in virtual time: how long it takes, how often it errs, how fast it catches faults.
-
-    Plan and statistics are the operator's own; users, router and metrics are random numbers.
-    """
-    try:
-        rollout = read_rollout(file)
-    except ManifestError as error:
-        fail(str(error), ExitCode.USAGE)
+    """See ``controller.cli_evidence.simulate``; every text can be parsed."""
+    rollout = read_file(file)
     rollout, unsaid = _without_reports(rollout)
     if not rollout.spec.analysis.metrics:
         fail(f"{file}: {unsaid} cannot be simulated: add errors or latency", ExitCode.USAGE)
@@ -96,7 +50,7 @@ def simulate(
         Scenario(parse_traffic(traffic), usual, share, fault=each)
         for each in (None, *(Fault.parse(text) for text in fault or ()))
     ]
-    console = Console(width=min(Console().width, WIDTH), highlight=False)
+    console = terminal()
     console.print(_premises(rollout, traffic, error_rate, audience))
     if unsaid:
         console.print(f"Left out, since it cannot be simulated: {unsaid}.")

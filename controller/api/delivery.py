@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field, WithJsonSchema, field_validator, model_v
 
 from controller.api.guardrails import Guardrail
 from controller.api.model import Model
-from controller.api.quantities import Duration, Interval, Rate, Weight, rule
+from controller.api.quantities import WORD, Duration, Interval, Rate, Weight, checked_text, rule, word
 from controller.api.selectors import Convention, Selector, VersionLabel
 
 WHOLE_PPM = 1_000_000
@@ -20,21 +20,16 @@ _HEADER_NAME = "^[a-z0-9][a-z0-9_-]*$"
 HeaderName = Annotated[
     str,
     Field(max_length=128, pattern=_HEADER_NAME),
-    WithJsonSchema(
-        {
-            "type": "string",
-            "maxLength": 128,
-            "x-kubernetes-validations": [
-                rule(
-                    f"self.matches('{_HEADER_NAME}')",
-                    "must be the name of a header in lower case, such as x-user-group",
-                ),
-                rule(
-                    "!self.startsWith('x-agentrollout-')",
-                    "headers that begin with x-agentrollout- are the router's own: it removes them from requests",
-                ),
-            ],
-        }
+    checked_text(
+        128,
+        rule(
+            f"self.matches('{_HEADER_NAME}')",
+            "must be the name of a header in lower case, such as x-user-group",
+        ),
+        rule(
+            "!self.startsWith('x-agentrollout-')",
+            "headers that begin with x-agentrollout- are the router's own: it removes them from requests",
+        ),
     ),
 ]
 HeaderValue = Annotated[str, Field(min_length=1, max_length=256)]
@@ -147,19 +142,8 @@ class Metric(Model):
 
     name: Annotated[
         str,
-        Field(min_length=1, max_length=63, pattern="^[a-zA-Z][a-zA-Z0-9-]*$"),
-        WithJsonSchema(
-            {
-                "type": "string",
-                "maxLength": 63,
-                "x-kubernetes-validations": [
-                    rule(
-                        "self.matches('^[a-zA-Z][a-zA-Z0-9-]*$')",
-                        "must be a word of letters, digits and -, such as refusals",
-                    )
-                ],
-            }
-        ),
+        WORD,
+        word("refusals"),
     ] = Field(
         description="errors counts answers with 5xx, broken and timed-out requests. latency counts requests slower "
         "than the P50 and P95 that stable had before the candidate's first request. conversations counts conversations "

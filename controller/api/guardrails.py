@@ -6,10 +6,10 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated, Self
 
-from pydantic import ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from controller.api.model import Model
-from controller.api.quantities import Duration, Rate, rule
+from controller.api.quantities import WORD, Duration, Rate, rule, word
 
 
 class GuardrailName(StrEnum):
@@ -97,19 +97,8 @@ class Guardrail(Model):
 
     name: Annotated[
         str,
-        Field(min_length=1, max_length=63, pattern="^[a-zA-Z][a-zA-Z0-9-]*$"),
-        WithJsonSchema(
-            {
-                "type": "string",
-                "maxLength": 63,
-                "x-kubernetes-validations": [
-                    rule(
-                        "self.matches('^[a-zA-Z][a-zA-Z0-9-]*$')",
-                        "must be a word of letters, digits and -, such as refunds",
-                    )
-                ],
-            }
-        ),
+        WORD,
+        word("refunds"),
     ] = Field(
         description="toolErrors limits the share of calls of tools that end in an error. latency limits the P95 to a "
         "multiple of what stable had before the candidate's first request. tokensPerTask limits the mean to a multiple "

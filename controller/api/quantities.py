@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
+from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema
 
 PPM_PER_PERCENT = 10_000
 _PERCENT = re.compile(r"[0-9]{1,3}(\.[0-9]{1,4})?%?")
@@ -93,15 +93,29 @@ def rule(cel: str, message: str, **extra: str) -> dict[str, Any]:
     return {"rule": cel, "message": message, **extra}
 
 
-def _checked_text(max_length: int, *rules: dict[str, Any]) -> WithJsonSchema:
+def checked_text(max_length: int, *rules: dict[str, Any]) -> WithJsonSchema:
+    """The schema of a text whose rules say in a sentence what a pattern would only refuse."""
     return WithJsonSchema({"type": "string", "maxLength": max_length, "x-kubernetes-validations": [*rules]})
+
+
+_WORD = "^[a-zA-Z][a-zA-Z0-9-]*$"
+WORD = Field(min_length=1, max_length=63, pattern=_WORD)
+"""A name that people give to something of their own; ``word`` is its schema."""
+
+
+def word(example: str) -> WithJsonSchema:
+    """The schema of such a name."""
+    return checked_text(
+        63,
+        rule(f"self.matches('{_WORD}')", f"must be a word of letters, digits and -, such as {example}"),
+    )
 
 
 Weight = Annotated[
     int,
     BeforeValidator(parse_percent),
     PlainSerializer(format_percent, return_type=str),
-    _checked_text(
+    checked_text(
         9,
         rule(
             f"self.matches({PERCENT_CEL}) && !self.matches({_ZERO_CEL})",
@@ -115,7 +129,7 @@ Rate = Annotated[
     int,
     BeforeValidator(parse_percent),
     PlainSerializer(format_percent, return_type=str),
-    _checked_text(
+    checked_text(
         9,
         rule(
             f"self.matches({_HALF_CEL}) && !self.matches({_ZERO_CEL})",
@@ -142,7 +156,7 @@ Duration = Annotated[
     timedelta,
     BeforeValidator(parse_duration),
     PlainSerializer(format_duration, return_type=str),
-    _checked_text(32, _IS_DURATION),
+    checked_text(32, _IS_DURATION),
 ]
 """A length of time, written as in Prometheus: 500ms, 15s, 10m, 1h30m."""
 
@@ -150,7 +164,7 @@ Interval = Annotated[
     timedelta,
     BeforeValidator(parse_duration),
     PlainSerializer(format_duration, return_type=str),
-    _checked_text(
+    checked_text(
         32, _IS_DURATION, rule("!self.matches('^(0+(s|m|h|d))*0*[0-9]{1,2}ms$')", "must be at least 100ms")
     ),
 ]

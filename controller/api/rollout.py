@@ -6,12 +6,12 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import ConfigDict, Field, WithJsonSchema
+from pydantic import ConfigDict, Field
 
 from controller.api.agent import Agent
 from controller.api.delivery import Analysis, HeaderName, Stage, default_stages
 from controller.api.model import Model, ObjectMeta
-from controller.api.quantities import PERCENT_CEL, Duration, rule
+from controller.api.quantities import PERCENT_CEL, Duration, checked_text, rule
 from controller.api.status import RolloutStatus
 
 _IS_GENERAL = "!has({0}.audience) && has({0}.weight)"
@@ -33,17 +33,12 @@ _HOST = rf"^{_LABEL}(\.{_LABEL})*$"
 Host = Annotated[
     str,
     Field(max_length=253, pattern=_HOST),
-    WithJsonSchema(
-        {
-            "type": "string",
-            "maxLength": 253,
-            "x-kubernetes-validations": [
-                rule(
-                    f"self.matches(r'{_HOST}')",
-                    "must be a host name in lower case without scheme and port, such as support.example.com",
-                )
-            ],
-        }
+    checked_text(
+        253,
+        rule(
+            f"self.matches(r'{_HOST}')",
+            "must be a host name in lower case without scheme and port, such as support.example.com",
+        ),
     ),
 ]
 

@@ -6,10 +6,10 @@ import re
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, ConfigDict, Field
 
 from controller.api.model import Model
-from controller.api.quantities import rule
+from controller.api.quantities import checked_text, rule
 
 _LABEL_NAME = "^([a-zA-Z]|_[a-zA-Z0-9]|_$)[a-zA-Z0-9_]*$"
 """Names that begin with two underscores are Prometheus' own."""
@@ -48,35 +48,25 @@ class VersionForm(StrEnum):
 LabelName = Annotated[
     str,
     Field(max_length=128, pattern=_LABEL_NAME),
-    WithJsonSchema(
-        {
-            "type": "string",
-            "maxLength": 128,
-            "x-kubernetes-validations": [
-                rule(
-                    f"self.matches('{_LABEL_NAME}')",
-                    "must be the name of a Prometheus label: letters, digits and _, such as outcome",
-                )
-            ],
-        }
+    checked_text(
+        128,
+        rule(
+            f"self.matches('{_LABEL_NAME}')",
+            "must be the name of a Prometheus label: letters, digits and _, such as outcome",
+        ),
     ),
 ]
 
 SeriesName = Annotated[
     str,
     Field(max_length=256, pattern=_SERIES_NAME),
-    WithJsonSchema(
-        {
-            "type": "string",
-            "maxLength": 256,
-            "x-kubernetes-validations": [
-                rule(
-                    f"self.matches('{_SERIES_NAME}')",
-                    "must be the name of a counter in Prometheus: letters, digits, _ and :, such as agent_tasks_total; "
-                    "labels go into labels",
-                )
-            ],
-        }
+    checked_text(
+        256,
+        rule(
+            f"self.matches('{_SERIES_NAME}')",
+            "must be the name of a counter in Prometheus: letters, digits, _ and :, such as agent_tasks_total; "
+            "labels go into labels",
+        ),
     ),
 ]
 

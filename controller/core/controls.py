@@ -127,7 +127,7 @@ def control_e_value(state: MetricEvidence) -> float:
     Raises:
         UnknownStateError: If a stored state is not one of this version's.
     """
-    found = [_decoded(text).check.e_value for text in state.controls]
+    found = [decoded(text).check.e_value for text in state.controls]
     return sum(found) / len(found) if found else 1.0
 
 
@@ -137,16 +137,20 @@ def sizes_of(state: MetricEvidence | None) -> list[int]:
     Raises:
         UnknownStateError: If a stored state is not one of this version's.
     """
-    return [each.total for each in _decoded(state.controls[0]).counts] if state and state.controls else []
+    return [each.total for each in decoded(state.controls[0]).counts] if state and state.controls else []
 
 
 @lru_cache(maxsize=256)
-def _decoded(text: str) -> Controls:
-    """An evaluation asks for the same state several times."""
+def decoded(text: str) -> Controls:
+    """The state written by ``Controls.encode``; an evaluation asks for the same one several times.
+
+    Raises:
+        UnknownStateError: If the text is not such a state.
+    """
     return Controls.decode(text)
 
 
 def _controls(state: MetricEvidence | None, tests: int) -> list[Controls]:
     """Nothing is known of slices in states of older versions."""
-    known = [_decoded(text) for text in state.controls] if state else []
+    known = [decoded(text) for text in state.controls] if state else []
     return known or [Controls()] * tests

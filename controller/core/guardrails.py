@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import reduce
 
 from controller.api.delivery import WHOLE_PPM, Analysis, Metric
 from controller.api.guardrails import Guardrail, GuardrailAction, GuardrailName
@@ -25,6 +26,7 @@ from controller.api.status import (
 )
 from controller.core.agents import AgentDefinition, definition_of, definitions
 from controller.core.counts import Span, UnusableSamplesError
+from controller.core.evidence import summed
 from controller.core.limits import THRESHOLD, mean_log_e_values, share_log_e_values
 from controller.core.queries import queried
 from controller.core.reports import NotReportedError, Reports, StaleReportsError
@@ -167,15 +169,13 @@ def _interval(
     served: list[VersionRef] = [status.candidate]
     if any(each.baseline for each in comparisons(status, snapshot.stages)):
         served.append(status.stable)
-    until = reports.until(snapshot.samples.at.timestamp(), served)
-    counted = state.counted_until.timestamp() if state.counted_until else 0.0
-    if until <= counted:
+    span = reports.span(snapshot.samples.at, served, state.counted_until, not_before)
+    if span is None:
         return None
-    span = Span(counted, until, not_before if reports.saw(counted) else max(not_before, counted))
     if guardrail.name == GuardrailName.TOOL_ERRORS:
         found = [reports.counts(version, [], span)[0] for version in served]
         values = [share_log_e_values(each.bad, each.total, guardrail.limit_ppm / WHOLE_PPM) for each in found]
-        lately = Span(until - guardrail.over.total_seconds(), until, not_before)
+        lately = Span(span.until - guardrail.over.total_seconds(), span.until, not_before)
         lasts = _is_above(reports.counts(status.candidate, [], lately)[0], guardrail.limit_ppm)
     else:
         limit = _tokens(guardrail, state)
@@ -183,7 +183,11 @@ def _interval(
         values = [mean_log_e_values(each, limit) for each in spent]
         found, lasts = [_beyond(spent[0], limit)], True
     return _Interval(
-        found[0], values[0], values[1] if len(values) > 1 else None, lasts, datetime.fromtimestamp(until, UTC)
+        found[0],
+        values[0],
+        values[1] if len(values) > 1 else None,
+        lasts,
+        datetime.fromtimestamp(span.until, UTC),
     )
 
 
@@ -205,8 +209,7 @@ def _latency(snapshot: Snapshot, status: RolloutStatus, limit: float, slow: Slow
 
 
 def _all(counts: Iterable[Counts]) -> Counts:
-    found = list(counts)
-    return Counts(bad=sum(each.bad for each in found), total=sum(each.total for each in found))
+    return reduce(summed, counts, Counts())
 
 
 def _tokens(guardrail: Guardrail, state: GuardrailEvidence) -> float:
@@ -233,19 +236,15 @@ def _after(
 ) -> GuardrailEvidence:
     test, baseline = _decoded(state.test).after(found.values, clustering), _decoded(state.baseline)
     if found.baseline is not None:
-        baseline = _at_most(baseline.after(found.baseline, clustering), _MOST_LOG_EVIDENCE)
+        baseline = baseline.after(found.baseline, clustering).at_most(_MOST_LOG_EVIDENCE)
     if baseline.e_value >= THRESHOLD:
         # What breaks the limit for stable is not the candidate's doing, and is not held against it once it is over.
-        test = _at_most(test, 0.0)
+        test = test.at_most(0.0)
     elif guardrail.action is not GuardrailAction.ROLLBACK:
-        test = _at_most(test, _MOST_LOG_EVIDENCE)
+        test = test.at_most(_MOST_LOG_EVIDENCE)
     return state.model_copy(
         update={"test": test.encode(), "baseline": baseline.encode(), "counted_until": found.until}
     )
-
-
-def _at_most(test: HarmTest, log_evidence: float) -> HarmTest:
-    return replace(test, log_evidence=tuple(min(each, log_evidence) for each in test.log_evidence))
 
 
 def _decoded(text: str) -> HarmTest:

@@ -101,6 +101,14 @@ class StartMixture:
         grown = np.logaddexp(self.log_evidence, start) + tempered(np.array(log_e_values), clustering)
         return replace(self, intervals=self.intervals + 1, log_evidence=tuple(grown.tolist()))
 
+    def at_most(self, log_evidence: float) -> Self:
+        """The same with no more than so much of each alternative; cutting down an e-process keeps it one.
+
+        Args:
+            log_evidence: The most that is kept of log R_t(ω).
+        """
+        return replace(self, log_evidence=tuple(min(each, log_evidence) for each in self.log_evidence))
+
     @property
     def e_value(self) -> float:
         """E_t."""

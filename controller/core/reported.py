@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from controller.api.reasons import Verdict
 from controller.api.status import Counts, MetricEvidence, RolloutStatus
 from controller.core.agents import AgentDefinition
-from controller.core.counts import Span, UnusableSamplesError
+from controller.core.counts import UnusableSamplesError
 from controller.core.evidence import last_reference, mean_e_value, safety_of, summed, updated
 from controller.core.reports import NotReportedError, Reports, StaleReportsError
 from controller.core.snapshot import Snapshot
@@ -104,16 +104,14 @@ def _with_reports(
         raise StaleReportsError(samples.reports_problem)
     reports = Reports.of(definition, samples.reports, snapshot.rollout.metadata.namespace)
     served = (status.candidate, status.stable) if compared else (status.candidate,)
-    until = reports.until(samples.at.timestamp(), served)
-    counted = state.counted_until.timestamp() if state.counted_until else 0.0
-    if until <= counted:
+    span = reports.span(samples.at, served, state.counted_until, not_before)
+    if span is None:
         return state, Counts(), Counts()
-    span = Span(counted, until, not_before if reports.saw(counted) else max(not_before, counted))
     candidate = reports.counts(status.candidate, state.edges, span)
     baseline = reports.counts(status.stable, state.edges, span) if compared else None
     phis = [_clustering(snapshot, definition)] * len(candidate)
     after = updated(state, candidate, baseline, phis, snapshot.analysis)
-    end = datetime.fromtimestamp(until, UTC)
+    end = datetime.fromtimestamp(span.until, UTC)
     return (
         after.model_copy(update={"counted_until": end}),
         candidate[-1],

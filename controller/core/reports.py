@@ -11,22 +11,26 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import pairwise
 from statistics import median
 
 from controller.api.status import Counts, VersionRef
 from controller.core.agents import EDGE, NAMESPACE_LABEL, AgentDefinition
 from controller.core.catalogue import CounterTerm
-from controller.core.counts import Process, Scrapes, Series, Span, in_order, increment, without_scraper
+from controller.core.counts import (
+    Process,
+    Scrapes,
+    Series,
+    Span,
+    in_order,
+    increment,
+    stale_before,
+    without_scraper,
+)
 
 PROCESS_LABELS = ("job", "instance")
 """Prometheus gives these to every series that it scrapes."""
-
-GRACE_SECONDS = 1.0
-"""A scrape takes a moment to be stored."""
-
-STALE_GAPS = 2
-"""Samples older than this many scrape intervals are no evidence of the present."""
 
 
 class NotReportedError(Exception):
@@ -89,6 +93,27 @@ class Reports:
         """
         return min(self._end(version, at) for version in versions)
 
+    def span(
+        self, at: datetime, versions: Iterable[VersionRef], counted_until: datetime | None, not_before: float
+    ) -> Span | None:
+        """What follows on what was counted before; None if nothing does yet.
+
+        Args:
+            at: When the metric source was asked.
+            versions: Who serves users; at least one.
+            counted_until: The end of what was counted before.
+            not_before: What may have begun before this instant, in unix seconds, is left out.
+
+        Raises:
+            NotReportedError: If a version lacks a series.
+            StaleReportsError: If a version has none of the present.
+        """
+        until = self.until(at.timestamp(), versions)
+        counted = counted_until.timestamp() if counted_until else 0.0
+        if until <= counted:
+            return None
+        return Span(counted, until, not_before if self.saw(counted) else max(not_before, counted))
+
     def saw(self, time: float) -> bool:
         """Whether something was scraped in this millisecond; if not, another Prometheus may have told of it."""
         return any(
@@ -107,7 +132,7 @@ class Reports:
         for one in own:
             process = _process(one)
             newest[process] = max(newest[process], one.samples[-1][0])
-        oldest = at - STALE_GAPS * median(gaps) - GRACE_SECONDS
+        oldest = stale_before(at, median(gaps))
         living = [time for time in newest.values() if time >= oldest]
         if not living:
             raise StaleReportsError(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from controller.api.status import Evidence, GuardrailEvidence, MetricEvidence
-from controller.core.controls import Controls
+from controller.core.controls import decoded
 from controller.core.mixture import UnknownStateError
 from controller.core.safety import SafetyTest
 from controller.core.soundness import SplitTest
@@ -30,7 +30,7 @@ def readable(evidence: Evidence) -> Evidence:
 
 def _metric(state: MetricEvidence) -> MetricEvidence:
     unread: dict[str, list[str]] = {}
-    if not _reads(Controls.decode, state.controls):
+    if not _reads(decoded, state.controls):
         unread["controls"] = []
     if not _reads(SafetyTest.decode, state.safety):
         unread["safety"] = []

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Self
 
 from controller.api.status import Counts
@@ -52,9 +52,7 @@ class SplitTest(StartMixture):
 
     def after(self, log_e_values: tuple[float, ...], clustering: float) -> Self:
         """The state after one more interval; see ``StartMixture``."""
-        grown = StartMixture.after(self, log_e_values, clustering)
-        kept = tuple(min(each, _MOST_LOG_EVIDENCE) for each in grown.log_evidence)
-        return type(self)(grown.intervals, kept)
+        return StartMixture.after(self, log_e_values, clustering).at_most(_MOST_LOG_EVIDENCE)
 
 
 def share_bounds(share: float) -> tuple[float, float]:
@@ -114,8 +112,7 @@ class ControlTest(StartMixture):
         Args:
             enough: What the e-value needs to stay able to reach by one ratio of one slice alone.
         """
-        most = most_log_evidence(enough)
-        return replace(self, log_evidence=tuple(min(each, most) for each in self.log_evidence))
+        return self.at_most(most_log_evidence(enough))
 
 
 def control_log_e_values(slices: Sequence[Counts], stable: Counts) -> tuple[float, ...]:

@@ -197,13 +197,15 @@ class Trials:
         if table.key in self._ledgers and self._ledgers[table.key].exposure != exposure:
             self.remove(table.key)
         ledger = self._ledgers.setdefault(table.key, Ledger(exposure))
+        before = ledger.remembered
         ledger.begin(split_name(table), tuple(each.revision for each in table.backends), now)
-        self._recount()
+        self._remembered += ledger.remembered - before
 
     def remove(self, key: str) -> None:
         """Nothing of the rollout ``namespace/name`` is on its way."""
-        if self._ledgers.pop(key, None):
-            self._recount()
+        ledger = self._ledgers.pop(key, None)
+        if ledger is not None:
+            self._remembered -= ledger.remembered
 
     def take(self, key: str, request: Request, now: float) -> None:
         """A request of the rollout ended."""

@@ -64,7 +64,12 @@ class Doors:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
-        output, _ = await process.communicate()
+        try:
+            output, _ = await process.communicate()
+        finally:
+            if process.returncode is None:  # the test has ended, and would leave it waiting for an API server
+                process.kill()
+                await process.wait()
         assert process.returncode is not None
         return process.returncode, output.decode()
 
