@@ -19,6 +19,11 @@ from tests.integration.wrong_router import Balancer, Meddler
 HELD_FOR = 4
 """Seconds; several evaluations."""
 
+SLICES_THAT_FAIL = 4
+CONVERSATIONS_PER_ARM = 5
+FAILING_PER_ARM = 3
+OTHERS = 40
+
 
 async def is_held(lab: DeliveryLab, reason: Reason, weight: int) -> AgentRollout:
     """Wait until the weight is held for the reason, and see that it stays so."""
@@ -72,9 +77,9 @@ async def test_conversations_that_fail_as_a_whole_are_noise(
         await lab.apply(manifest(namespace, f"http://127.0.0.1:{new.port}", stages=stages))
         rollout = await lab.until(lambda r: r.status.programmed == 50_000)
         assert rollout.status.candidate is not None
-        arms = await _arms(lab, rollout.status.candidate.revision)
-        failing = [each for one_of_each in zip(*arms.values(), strict=True) for each in one_of_each]
-        others = [f"other-{number}" for number in range(40)]
+        arms, others = await _arms(lab, rollout.status.candidate.revision)
+        failing = [each for arm in arms for each in arm[:FAILING_PER_ARM]]
+        fine = [each for arm in arms for each in arm[FAILING_PER_ARM:]] + others
         load = Vegeta(
             tmp_path / "load",
             [
@@ -82,7 +87,7 @@ async def test_conversations_that_fail_as_a_whole_are_noise(
                     target(f"{lab.users_url}status/500", host="agent.example", conversation=each)
                     for each in failing
                 ),
-                *(target(lab.users_url, host="agent.example", conversation=each) for each in others),
+                *(target(lab.users_url, host="agent.example", conversation=each) for each in fine),
             ],
             per_second=200,
         )
@@ -96,21 +101,28 @@ async def test_conversations_that_fail_as_a_whole_are_noise(
     assert errors.candidate.bad / errors.candidate.total > 1.5 * errors.baseline.bad / errors.baseline.total
 
 
-async def _arms(lab: DeliveryLab, candidate: str) -> dict[str, list[str]]:
-    """Three conversations of the candidate, and three of each of four control slices."""
+async def _arms(lab: DeliveryLab, candidate: str) -> tuple[list[list[str]], list[str]]:
+    """Conversations of the candidate and of four control slices, as many of each, and some of everyone else.
+
+    Drawn at random they would differ by chance: a candidate without one that goes well is worse than every slice.
+    """
     found: dict[str, list[str]] = defaultdict(list)
+    others: list[str] = []
     for number in range(2000):
         before = _completed(lab)
         await fetch(lab.user_port, headers=[("x-session-id", f"probe-{number}")])
         (arm,) = (name for name, count in _completed(lab).items() if count > before.get(name, 0))
         of_slices = [each for each in found if CONTROL_SUFFIX in each]
-        wanted = arm.endswith(f"/{candidate}") or (
-            CONTROL_SUFFIX in arm and (arm in found or len(of_slices) < 4)
-        )
-        if wanted and len(found[arm]) < 3:
+        is_slice = CONTROL_SUFFIX in arm
+        if arm.endswith(f"/{candidate}") or (
+            is_slice and (arm in found or len(of_slices) < SLICES_THAT_FAIL)
+        ):
             found[arm].append(f"probe-{number}")
-        if len(found) == 5 and all(len(each) == 3 for each in found.values()):
-            return found
+        elif len(others) < OTHERS:
+            others.append(f"probe-{number}")
+        enough = all(len(each) >= CONVERSATIONS_PER_ARM for each in found.values())
+        if len(found) == 1 + SLICES_THAT_FAIL and enough and len(others) == OTHERS:
+            return [each[:CONVERSATIONS_PER_ARM] for each in found.values()], others
     raise AssertionError(f"too few conversations in {dict(found)}")
 
 
