@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from controller.core.shadow.exchange import Subject
+
 WHOLE_PPM = 1_000_000
 """A weight of 100 % in parts per million."""
 
@@ -88,6 +90,26 @@ class AudienceSplit:
 
 
 @dataclass(frozen=True, slots=True)
+class ShadowSplit:
+    """Requests that stable answers and others answer beside it, to nobody.
+
+    Attributes:
+        subject: Whose answers are compared, and by whom.
+        sampled_ppm: The share of all conversations outside the audiences whose requests the candidate answers too.
+        noise_ppm: The share of all of them whose requests stable answers a second time; part of the sampled ones.
+        timeout: How long an answer to nobody may take.
+        removed_headers: Request headers, in lower case, that reach nobody but stable, beside those that carry
+            credentials by custom.
+    """
+
+    subject: Subject
+    sampled_ppm: int
+    noise_ppm: int = 0
+    timeout: timedelta = timedelta(seconds=60)
+    removed_headers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class TrafficTable:
     """The wanted split of one rollout.
 
@@ -102,6 +124,7 @@ class TrafficTable:
         attempt: Which try of the candidate this is; latches are bound to (artifact, attempt).
         cut_in_flight: Whether the answers that a candidate has begun end when it is taken back.
         exposure: For how long after their first request conversations are watched as trials; None if they are not.
+        shadow: Which requests others answer beside stable; None if nobody does.
     """
 
     key: str
@@ -114,10 +137,11 @@ class TrafficTable:
     attempt: int = 0
     cut_in_flight: bool = False
     exposure: timedelta | None = None
+    shadow: ShadowSplit | None = None
 
     def without_candidate(self) -> TrafficTable:
         """The same table with everyone on stable."""
-        return replace(self, candidate=None, weight_ppm=0, audiences=(), exposure=None)
+        return replace(self, candidate=None, weight_ppm=0, audiences=(), exposure=None, shadow=None)
 
     @property
     def backends(self) -> tuple[Backend, ...]:

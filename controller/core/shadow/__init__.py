@@ -1,0 +1,1 @@
+"""Two versions answer the same request, and the answers are compared: what is captured, and how every comparison ends."""

@@ -1,0 +1,132 @@
+"""What a router captured: requests that stable answered, and that another version answered beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+Headers = tuple[tuple[str, str], ...]
+"""Names in lower case, in their order, with their values."""
+
+
+class Side(StrEnum):
+    """Who answered."""
+
+    STABLE = "stable"
+    """Stable, to the user. What the others say is compared with it."""
+    CANDIDATE = "candidate"
+    """The candidate, to nobody."""
+    NOISE = "noise"
+    """Stable once more, to nobody: how much does it differ from itself?"""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Whose answers are compared, and by whom. It travels with every capture, so that who compares needs nothing else.
+
+    Attributes:
+        rollout: ``namespace/name``.
+        candidate: Name of the candidate's AgentRevision.
+        candidate_artifact: Its artifact ID.
+        stable: Name of stable's AgentRevision.
+        stable_artifact: Its artifact ID.
+        models: ``provider/name`` of the models of both versions, which may not judge themselves.
+        judge: Name of the judge, as the shadow process knows it.
+    """
+
+    rollout: str
+    candidate: str
+    candidate_artifact: str
+    stable: str
+    stable_artifact: str
+    models: tuple[str, ...]
+    judge: str
+
+    def revision(self, side: Side) -> str:
+        """The AgentRevision that answered as this side."""
+        return self.candidate if side is Side.CANDIDATE else self.stable
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A request as the router passed it on.
+
+    Attributes:
+        method: HTTP method.
+        path: With the query.
+        headers: Those that may be kept.
+        body: Decompressed.
+    """
+
+    method: str
+    path: str
+    headers: Headers
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one side made of it.
+
+    Attributes:
+        status: HTTP status; None if none arrived.
+        headers: Those that may be kept.
+        body: Decompressed; of a stream all events.
+        complete: Whether it came to its end; an answer that was reset or took too long did not.
+        seconds: From the request's first byte to the answer's last.
+    """
+
+    status: int | None
+    headers: Headers
+    body: bytes
+    complete: bool
+    seconds: float
+
+    @property
+    def failed(self) -> bool:
+        """Whether the version failed to answer, as ``errors`` counts it: 5xx, a break, silence."""
+        return self.status is None or self.status >= 500 or not self.complete
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One half of a pair.
+
+    Attributes:
+        pair: The router's key of the request, equal on all sides; clients cannot choose it.
+        side: Who answered.
+        subject: Whose answers are compared.
+        question: The request as this side got it.
+        answer: What it made of it.
+        oversized: Whether a body was larger than what is kept; bodies are empty then.
+        noise_due: Of stable's half, whether a half of the noise arm belongs to it.
+    """
+
+    pair: str
+    side: Side
+    subject: Subject
+    question: Question
+    answer: Answer
+    oversized: bool = False
+    noise_due: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two answers to one request.
+
+    Attributes:
+        id: The router's key; with ``/noise`` after it for the noise arm.
+        side: Who answered beside stable: the candidate, or stable once more.
+        subject: Whose answers are compared.
+        question: The request as stable got it.
+        stable: Stable's answer.
+        other: The other side's.
+    """
+
+    id: str
+    side: Side
+    subject: Subject
+    question: Question
+    stable: Answer
+    other: Answer
