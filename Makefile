@@ -89,6 +89,10 @@ bench-rollback: build ## Time from sufficient evidence to weight 0 acknowledged 
 bench-throughput: build ## Requests per second and p99 through the split, against direct
 	$(RUN) python -m tests.bench.throughput
 
+.PHONY: bench-shadow
+bench-shadow: build ## Do users feel shadow mode? Five states, MINUTES=10 each, with the recorder and the candidate stopped and killed
+	$(RUN) python -m tests.bench.shadow $(if $(MINUTES),--minutes $(MINUTES))
+
 .PHONY: bench-scale
 bench-scale: build ## Thousands of rollouts in one operator: memory, processor, requests, 100 changed or failing at once
 	$(RUN) python -m tests.bench.scale

@@ -130,6 +130,16 @@ def operator(  # noqa: PLR0913, PLR0917  each is a flag of its own
             envvar="AGENTROLLOUT_ROUTER_TLS_KEY_FILE", help="The certificate's key, a path on each router."
         ),
     ] = None,
+    shadow_address: Annotated[
+        Address | None,
+        typer.Option(
+            envvar="AGENTROLLOUT_SHADOW_ADDRESS",
+            parser=read_address,
+            metavar="HOST:PORT",
+            help="Where the routers find `agentrollout shadow`, the one process that compares the answers of a candidate "
+            "with those of stable. Left out: nothing is mirrored, whatever rollouts ask for.",
+        ),
+    ] = None,
     namespace: Annotated[
         str | None,
         typer.Option(
@@ -204,6 +214,7 @@ def operator(  # noqa: PLR0913, PLR0917  each is a flag of its own
         router_address=router_address,
         router_tls_cert_file=router_tls_cert_file,
         router_tls_key_file=router_tls_key_file,
+        shadow_address=shadow_address,
         namespace=namespace or own_namespace(),
         identity=identity or default_identity(http_address),
         allowed_url_hosts=Grants.parse(allowed_url_host or ()),

@@ -80,6 +80,7 @@ class OperatorSettings:
         router_address: Where the routers accept user traffic.
         router_tls_cert_file: Certificate chain that the routers show users, a path on each router; None: no TLS.
         router_tls_key_file: The certificate's key, a path on each router.
+        shadow_address: Where routers find the process that compares answers; None: nothing is mirrored.
         namespace: Where the replicas' Leases lie.
         identity: Name of this replica, unique among those that run at the same time.
         allowed_url_hosts: Hosts that ``code.url`` may name; none turns URL backends off.
@@ -96,6 +97,7 @@ class OperatorSettings:
     router_address: Address
     router_tls_cert_file: str | None
     router_tls_key_file: str | None
+    shadow_address: Address | None
     namespace: str
     identity: str
     allowed_url_hosts: Grants

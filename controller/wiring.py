@@ -107,7 +107,8 @@ def build_manager(
     endpoints = ServiceEndpoints(watched.services.store, watched.slices.store)
     images_queue = WorkQueue(IMAGES, clock, metrics=runtime_metrics)
     images = PodImages(endpoints, images_queue, lambda *where: _pods(transport, *where))
-    users, access_log = settings.router_address, AccessLog(clock.monotonic)
+    users, shadow = settings.router_address, settings.shadow_address
+    access_log = AccessLog(clock.monotonic)
     TrialMetrics(registry, access_log.counts)
     router = EnvoyRouter(
         now=clock.now,
@@ -116,6 +117,7 @@ def build_manager(
             listen_port=users.port,
             tls_cert_file=settings.router_tls_cert_file or "",
             tls_key_file=settings.router_tls_key_file or "",
+            shadow_address=(shadow.host, shadow.port) if shadow else None,
         ),
         endpoints=endpoints,
         access_log=access_log,

@@ -95,11 +95,12 @@ class ShadowSplit:
 
     Attributes:
         subject: Whose answers are compared, and by whom.
-        sampled_ppm: The share of all conversations outside the audiences whose requests the candidate answers too.
+        sampled_ppm: The share of all conversations outside the audiences whose requests the candidate answers too;
+            `TrafficTable.sampled_ppm` is what of it is possible.
         noise_ppm: The share of all of them whose requests stable answers a second time; part of the sampled ones.
         timeout: How long an answer to nobody may take.
         removed_headers: Request headers, in lower case, that reach nobody but stable, beside those that carry
-            credentials by custom.
+            credentials by custom. What is kept of a request does not have them either.
     """
 
     subject: Subject
@@ -161,6 +162,25 @@ class TrafficTable:
         return min(self.weight_ppm, (WHOLE_PPM - self.weight_ppm) // 2 // CONTROL_SLICES)
 
     @property
+    def sampled_ppm(self) -> int:
+        """The share of all conversations outside the audiences that others answer too; 0 when nobody does.
+
+        Sampled conversations are counted apart, so that what is compared is not what is captured. Stable therefore keeps
+        half of its users while the candidate has none, and beside a candidate and the control slices a quarter, so
+        that the shares of what is counted stay near the programmed ones; above 50 % nobody is sampled.
+        """
+        if self.shadow is None or self.candidate is None:
+            return 0
+        return min(self.shadow.sampled_ppm, _most_sampled(self.weight_ppm))
+
+    @property
+    def noise_ppm(self) -> int:
+        """The share of them that stable answers a second time, which shrinks with `sampled_ppm`."""
+        if not self.sampled_ppm or self.shadow is None:
+            return 0
+        return self.shadow.noise_ppm * self.sampled_ppm // self.shadow.sampled_ppm
+
+    @property
     def serves_candidate(self) -> bool:
         """Whether any user can reach the candidate."""
         return self.candidate is not None and (
@@ -171,6 +191,12 @@ class TrafficTable:
 def has_control_slices(weight_ppm: int) -> bool:
     """Whether stable has control slices beside a candidate with this share of everyone outside the audiences."""
     return 0 < weight_ppm <= WHOLE_PPM // 2
+
+
+def _most_sampled(weight_ppm: int) -> int:
+    if weight_ppm == 0:
+        return WHOLE_PPM // 2
+    return (WHOLE_PPM - weight_ppm) // 4 if has_control_slices(weight_ppm) else 0
 
 
 @dataclass(frozen=True, slots=True)

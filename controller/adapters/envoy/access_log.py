@@ -26,7 +26,7 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.wrappers_pb2 import StringValue
 
 from controller.adapters.envoy.metrics import GRPC_ERRORS
-from controller.adapters.envoy.naming import OPERATORS, version_of
+from controller.adapters.envoy.naming import OPERATORS, is_sampled, version_of
 from controller.adapters.envoy.resources import pack
 from controller.core.traffic import TrafficTable
 from controller.core.trials import Request, TrialCounts, Trials, split_name
@@ -175,6 +175,9 @@ class AccessLog:
         remembered = StringValue.FromString(common.filter_state_objects[_REMEMBERED].value).value
         split, _, conversation = remembered.partition("|")
         rollout, revision = version_of(common.upstream_cluster)
+        if is_sampled(common.upstream_cluster):
+            # Captured conversations are nobody's trials, but they were there, and may be sampled no more tomorrow.
+            split = ""
         return rollout, Request(self._hash(conversation), split, revision, _is_bad(entry))
 
     def _hash(self, conversation: str) -> int:

@@ -135,6 +135,11 @@ def bootstrap(
             "layers": [
                 # The values of an audience are one expression; Envoy's own limit is reached by two long ones.
                 {"name": "limits", "static_layer": {"re2.max_program_size.error_level": 1_000_000}},
+                # Who records what passes must never hold it up. What piles up meanwhile is bounded in mirrors.py.
+                {
+                    "name": "capture",
+                    "static_layer": {"envoy.reloadable_features.grpc_side_stream_flow_control": False},
+                },
                 # Lets a person take a version back through the admin interface when nothing else is alive.
                 {"name": "break-glass", "admin_layer": {}},
             ]

@@ -30,7 +30,8 @@ _DEAD_PEERS = cluster_pb2.UpstreamConnectionOptions(
 )
 """TCP finds them, because gRPC servers end connections whose clients send HTTP/2 pings as often as would help."""
 
-_HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+"""Under which a cluster has what is spoken with it."""
 
 
 def clusters(table: TrafficTable, options: RouterOptions) -> tuple[Resource, ...]:
@@ -53,11 +54,26 @@ def assignments(
     table: TrafficTable, endpoints: Callable[[ServicePort], tuple[Endpoint, ...]]
 ) -> tuple[Resource, ...]:
     """The endpoints of those clusters of ``table`` that take theirs from a Service."""
+    return assign(_addressed(table), endpoints)
+
+
+def assign(
+    addressed: Iterable[tuple[str, Backend]], endpoints: Callable[[ServicePort], tuple[Endpoint, ...]]
+) -> tuple[Resource, ...]:
+    """The endpoints of those of the clusters that take theirs from a Service."""
     return tuple(
         resource(name, _assignment(name, endpoints(backend.service)))
-        for name, backend in _addressed(table)
+        for name, backend in addressed
         if backend.service is not None
     )
+
+
+def straight(name: str, backend: Backend, options: RouterOptions, protocol: Any) -> Any:
+    """A cluster that leads straight to the agents, and what is spoken with them."""
+    cluster = _limited(name, options)
+    _find(cluster, backend)
+    _speak(cluster, backend, options, protocol)
+    return cluster
 
 
 def is_ip(host: str) -> bool:
@@ -94,11 +110,7 @@ def _addressed(table: TrafficTable) -> Iterator[tuple[str, Backend]]:
 
 
 def _cluster(name: str, backend: Backend, options: RouterOptions) -> Resource:
-    """Straight to the agents."""
-    cluster = _limited(name, options)
-    _find(cluster, backend)
-    _speak(cluster, backend, options)
-    return resource(name, cluster)
+    return resource(name, straight(name, backend, options, protocol_of(backend)))
 
 
 def _entrance(name: str, tunnel: str, backend: Backend, options: RouterOptions) -> Resource:
@@ -106,8 +118,8 @@ def _entrance(name: str, tunnel: str, backend: Backend, options: RouterOptions) 
     cluster = _limited(name, options)
     address = {"envoy_internal_address": {"server_listener_name": tunnel}}
     cluster.type = cluster_pb2.Cluster.STATIC
-    cluster.load_assignment.CopyFrom(_hosts(name, [address]))
-    _speak(cluster, backend, options, reuse=backend.service is None)
+    cluster.load_assignment.CopyFrom(hosts(name, [address]))
+    _speak(cluster, backend, options, protocol_of(backend, reuse=backend.service is None))
     return resource(name, cluster)
 
 
@@ -150,10 +162,9 @@ def _find(cluster: Any, backend: Backend) -> None:
         cluster.upstream_connection_options.CopyFrom(_DEAD_PEERS)
 
 
-def _speak(cluster: Any, backend: Backend, options: RouterOptions, *, reuse: bool = True) -> None:
+def _speak(cluster: Any, backend: Backend, options: RouterOptions, protocol: Any) -> None:
     """What is spoken with them."""
-    protocol = _protocol(backend, reuse=reuse)
-    cluster.typed_extension_protocol_options[_HTTP_OPTIONS].CopyFrom(pack(protocol))
+    cluster.typed_extension_protocol_options[HTTP_OPTIONS].CopyFrom(pack(protocol))
     if backend.tls:
         cluster.transport_socket.name = "envoy.transport_sockets.tls"
         cluster.transport_socket.typed_config.CopyFrom(pack(_tls(backend, options)))
@@ -161,15 +172,16 @@ def _speak(cluster: Any, backend: Backend, options: RouterOptions, *, reuse: boo
 
 def _assignment(name: str, endpoints: Iterable[Endpoint]) -> Any:
     addresses = [{"socket_address": {"address": each.address, "port_value": each.port}} for each in endpoints]
-    return _hosts(name, addresses)
+    return hosts(name, addresses)
 
 
-def _hosts(name: str, addresses: Iterable[dict[str, Any]]) -> Any:
-    hosts = [{"endpoint": {"address": address}} for address in addresses]
-    return endpoint_pb2.ClusterLoadAssignment(cluster_name=name, endpoints=[{"lb_endpoints": hosts}])
+def hosts(name: str, addresses: Iterable[dict[str, Any]]) -> Any:
+    """What a cluster consists of."""
+    found = [{"endpoint": {"address": address}} for address in addresses]
+    return endpoint_pb2.ClusterLoadAssignment(cluster_name=name, endpoints=[{"lb_endpoints": found}])
 
 
-def _protocol(backend: Backend, *, reuse: bool) -> Any:
+def protocol_of(backend: Backend, *, reuse: bool = True) -> Any:
     """What the version says it speaks, never what TLS would settle on: the counters that are evidence differ.
 
     Connections that are not to be reused are those whose far end Envoy cannot see: it would go on to use one to a pod

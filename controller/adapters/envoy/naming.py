@@ -5,7 +5,12 @@ Every resource of a rollout starts with the rollout's ``owner`` prefix, so that 
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 from controller.core.traffic import Backend
+
+ARTIFACT_HEADER = "x-agentrollout-artifact"
+"""Tells the agent which artifact it is answering as."""
 
 OPERATORS = "agentrollout-xds"
 """The cluster of the operator's replicas, from the bootstrap of every router."""
@@ -19,6 +24,18 @@ AUDIENCE_SUFFIX = "~audience"
 
 CONTROL_SUFFIX = "~control"
 """Marks, with a number after it, the clusters of stable's control slices; it does not reach the Prometheus label."""
+
+SAMPLED_SUFFIX = "~sampled"
+"""Marks the clusters of stable's sampled conversations, whose counters are no evidence."""
+
+SHADOW_SUFFIX = "~shadow"
+"""Marks the cluster through which the candidate answers sampled requests, to nobody."""
+
+NOISE_SUFFIX = "~noise"
+"""Marks the cluster through which stable answers sampled requests once more, to nobody."""
+
+RECORDER = "agentrollout-shadow"
+"""The cluster of the process that compares answers."""
 
 TUNNEL_SUFFIX = "~tunnel"
 """Marks what leads from a version's cluster to its agents where the answers of the version can be cut."""
@@ -64,6 +81,27 @@ def control_name(key: str, stable: Backend, number: int) -> str:
     """The cluster of one of stable's control slices, 1 to ``CONTROL_SLICES``, as Envoy itself knows it."""
     protocol = HTTP2_SUFFIX if stable.http2 else ""
     return f"{cluster_name(key, stable.revision)}{CONTROL_SUFFIX}{number}{protocol}"
+
+
+class Sampled(StrEnum):
+    """What becomes of the requests of sampled conversations beside their answer by stable."""
+
+    ONCE = ""
+    """The candidate answers them too."""
+    TWICE = "-noise"
+    """The candidate does, and stable once more."""
+    NEVER = "-unmirrored"
+    """Nobody does: they are too large, or no requests with one answer."""
+
+
+def sampled_name(key: str, stable: Backend, how: Sampled) -> str:
+    """The cluster in which stable answers sampled conversations."""
+    return f"{cluster_name(key, stable.revision)}{SAMPLED_SUFFIX}{how}"
+
+
+def is_sampled(cluster: str) -> bool:
+    """Whether a cluster is one of sampled conversations."""
+    return SAMPLED_SUFFIX in cluster
 
 
 def tunnel_name(key: str, revision: str) -> str:

@@ -23,6 +23,7 @@ class RouterOptions:
         max_connections: Circuit breaker: connections to one version.
         max_pending: Circuit breaker: requests waiting for a connection to one version.
         max_requests: Circuit breaker: requests in flight to one version.
+        shadow_address: Host and port of the process that compares answers; None: no request is mirrored.
         ca_file: Bundle that agents' TLS certificates are verified with, a path on the router.
     """
 
@@ -37,4 +38,5 @@ class RouterOptions:
     max_connections: int = 10_000
     max_pending: int = 10_000
     max_requests: int = 10_000
+    shadow_address: tuple[str, int] | None = None
     ca_file: str = "/etc/ssl/certs/ca-certificates.crt"

@@ -7,13 +7,11 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from controller.adapters.envoy.access_log import AccessLog
-from controller.adapters.envoy.clusters import assignments
-from controller.adapters.envoy.listener import listener
 from controller.adapters.envoy.naming import owner_name
 from controller.adapters.envoy.node import Node
 from controller.adapters.envoy.options import RouterOptions
 from controller.adapters.envoy.resources import Bundle
-from controller.adapters.envoy.snapshot import bundle, nowhere
+from controller.adapters.envoy.snapshot import assigned_endpoints, bundle, nowhere, shared
 from controller.adapters.envoy.xds import XdsServer
 from controller.adapters.ports import EndpointSource, Programmed
 from controller.core.traffic import TrafficTable
@@ -64,8 +62,7 @@ class EnvoyRouter:
         """
         self._now = now
         self._options = options or RouterOptions()
-        base = listener(self._options)
-        self._wanted: dict[str, Bundle] = {base.owner: base}
+        self._wanted: dict[str, Bundle] = {each.owner: each for each in shared(self._options)}
         self._progress: dict[str, _Progress] = {}
         self._endpoints = endpoints.endpoints if endpoints else nowhere
         self._owners: dict[str, set[str]] = {}
@@ -153,7 +150,7 @@ class EnvoyRouter:
         for owner in self._owners.get(service, ()):
             table, wanted = self._progress[owner].history[-1].table, self._wanted[owner]
             assert table is not None  # noqa: S101  only tables refer to Services
-            changed = replace(wanted, endpoints=assignments(table, self._endpoints))
+            changed = replace(wanted, endpoints=assigned_endpoints(table, self._options, self._endpoints))
             if changed != wanted:
                 self._wanted[owner] = changed
                 self._server.touch(owner)

@@ -2,7 +2,7 @@
 
 The hash of a conversation falls on a fixed point of the ring ``0 … 1 000 000``. The candidate's arc always begins at 0
 and stable has the rest, so a larger weight keeps everyone who was in a smaller one: 1 % ⊂ 10 % ⊂ 50 %, exactly. Stable's
-control slices lie at the far end of the ring, where the candidate comes last.
+control slices lie at the far end of the ring, where the candidate comes last, and sampled conversations in front of them.
 """
 
 from __future__ import annotations
@@ -14,22 +14,29 @@ from typing import Any
 from envoy.config.route.v3 import route_components_pb2, route_pb2, scoped_route_pb2
 
 from controller.adapters.envoy.access_log import FILTER, remember
-from controller.adapters.envoy.clusters import is_ip
+from controller.adapters.envoy.mirrors import (
+    FIT_TO_MIRROR,
+    mirrored_shares,
+    named_by_host,
+    unmirrored_shares,
+)
 from controller.adapters.envoy.naming import (
+    ARTIFACT_HEADER,
     control_name,
     override_key,
     owner_name,
+    sampled_name,
     scope_name,
     upstream_name,
 )
 from controller.adapters.envoy.options import RouterOptions
 from controller.adapters.envoy.resources import Resource, resource
+from controller.adapters.envoy.subjects import PAIR_HEADER
 from controller.core.traffic import CONTROL_SLICES, WHOLE_PPM, AudienceSplit, Backend, TrafficTable
 
-ARTIFACT_HEADER = "x-agentrollout-artifact"
-"""Tells the agent which artifact it is answering as."""
-
 _LATER = timedelta(seconds=1)
+
+_OVERWRITE = "OVERWRITE_IF_EXISTS_OR_ADD"
 
 _ANYTHING: dict[str, Any] = {"safe_regex": {"regex": ".+"}}
 
@@ -75,22 +82,44 @@ def route_configuration(table: TrafficTable, options: RouterOptions) -> Resource
 def _split(
     label: str, table: TrafficTable, options: RouterOptions, audience: AudienceSplit | None
 ) -> list[Any]:
-    """One route for each way in which a conversation can be recognised, most telling first.
+    """Routes for each way in which a conversation can be recognised, most telling first.
 
-    Three routes instead of one list of hash policies: only so can each way have the artifact as salt (a cookie
+    Three ways instead of one list of hash policies: only so can each way have the artifact as salt (a cookie
     policy has no rewrite) and the last one hand out the cookie, which Envoy cannot do inside a weighted choice.
+    Where requests are mirrored, each way has a route for those that may be and one for those that may not.
     """
-    assert table.candidate is not None  # noqa: S101 - the caller has looked
     belongs: list[dict[str, Any]] = []
     weight = table.weight_ppm
     if audience is not None:
         exact = "|".join(re.escape(value) for value in audience.values)
         belongs = [{"name": audience.header, "string_match": {"safe_regex": {"regex": exact}}}]
         weight = audience.weight_ppm
-    arms = _arms(table, weight, audience=audience is not None)
+    kinds: list[tuple[str, list[dict[str, Any]], list[dict[str, Any]]]] = [
+        ("", [], _arms(table, weight, audience=audience is not None, mirrored=False))
+    ]
+    if audience is None and table.sampled_ppm:
+        kinds.insert(0, ("-mirrored", [*FIT_TO_MIRROR], _arms(table, weight, audience=False, mirrored=True)))
+    routes = []
+    for way, match, policy in _ways(table, options):
+        for kind, fit, arms in kinds:
+            route = _route(f"{label}-{way}{kind}", [*belongs, *match, *fit], arms, policy, options)
+            if way == "header" and audience is None and table.exposure is not None:
+                route.typed_per_filter_config[FILTER].CopyFrom(remember(table))
+            if way == "address":
+                value = f"{options.cookie}=%UNIQUE_ID%; Path=/; HttpOnly; SameSite=Lax"
+                route.response_headers_to_add.add(header={"key": "set-cookie", "value": value})
+            routes.append(route)
+    return routes
+
+
+def _ways(
+    table: TrafficTable, options: RouterOptions
+) -> list[tuple[str, list[dict[str, Any]], list[dict[str, Any]]]]:
+    """How conversations are recognised: what a request must have for it, and what is hashed then."""
+    assert table.candidate is not None  # noqa: S101 - the caller has looked
     salt = table.candidate.artifact_id.replace("\\", "\\\\")
     cookie = f"(?:.*;)?\\s*{re.escape(options.cookie)}=([^;]+).*"
-    ways: list[tuple[str, list[dict[str, Any]], list[dict[str, Any]]]] = [
+    return [
         (
             "header",
             [{"name": table.affinity_header, "string_match": _ANYTHING}],
@@ -108,12 +137,6 @@ def _split(
             [_hash_header(":authority", "^.*$", salt), {"connection_properties": {"source_ip": True}}],
         ),
     ]
-    routes = [_route(f"{label}-{way}", belongs + match, arms, policy, options) for way, match, policy in ways]
-    value = f"{options.cookie}=%UNIQUE_ID%; Path=/; HttpOnly; SameSite=Lax"
-    if audience is None and table.exposure is not None:
-        routes[0].typed_per_filter_config[FILTER].CopyFrom(remember(table))
-    routes[-1].response_headers_to_add.add(header={"key": "set-cookie", "value": value})
-    return routes
 
 
 def _hash_header(header: str, pattern: str, substitution: str) -> dict[str, Any]:
@@ -121,14 +144,26 @@ def _hash_header(header: str, pattern: str, substitution: str) -> dict[str, Any]
     return {"header": {"header_name": header, "regex_rewrite": rewrite}}
 
 
-def _arms(table: TrafficTable, weight: int, *, audience: bool) -> list[dict[str, Any]]:
+def _arms(table: TrafficTable, weight: int, *, audience: bool, mirrored: bool) -> list[dict[str, Any]]:
     """Candidate first, then stable, its slices last: the order is what nests the cohorts."""
     assert table.candidate is not None  # noqa: S101 - the caller has looked
     stable, size = table.stable, 0 if audience else table.control_slice_ppm
-    shares = [(table.candidate, weight), (stable, WHOLE_PPM - weight - CONTROL_SLICES * size)]
+    sampled = [] if audience else _sampled_arms(table, mirrored=mirrored)
+    rest = WHOLE_PPM - weight - CONTROL_SLICES * size - sum(arm["weight"]["value"] for arm in sampled)
+    shares = [(table.candidate, weight), (stable, rest)]
     arms = [_arm(upstream_name(table.key, backend, audience), backend, share) for backend, share in shares]
     numbers = range(1, CONTROL_SLICES + 1) if size else ()
-    return arms + [_arm(control_name(table.key, stable, number), stable, size) for number in numbers]
+    controls = [_arm(control_name(table.key, stable, number), stable, size) for number in numbers]
+    return [*arms, *sampled, *controls]
+
+
+def _sampled_arms(table: TrafficTable, *, mirrored: bool) -> list[dict[str, Any]]:
+    shares = mirrored_shares(table) if mirrored else unmirrored_shares(table)
+    arms = [_arm(sampled_name(table.key, table.stable, how), table.stable, share) for how, share in shares]
+    pair = {"key": PAIR_HEADER, "value": "%UNIQUE_ID%"}
+    for arm in arms if mirrored else ():
+        arm["request_headers_to_add"].append({"header": pair, "append_action": _OVERWRITE})
+    return arms
 
 
 def _arm(cluster: str, backend: Backend, weight: int) -> dict[str, Any]:
@@ -136,10 +171,10 @@ def _arm(cluster: str, backend: Backend, weight: int) -> dict[str, Any]:
     arm: dict[str, Any] = {
         "name": cluster,
         "weight": {"value": weight},
-        "request_headers_to_add": [{"header": artifact, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}],
+        "request_headers_to_add": [{"header": artifact, "append_action": _OVERWRITE}],
     }
-    if backend.tls and not is_ip(backend.host):
-        # Behind TLS the name usually also selects the site; elsewhere agents see the host that users asked for.
+    if named_by_host(backend):
+        # Elsewhere agents see the host that users asked for.
         arm["host_rewrite_literal"] = backend.host
     return arm
 

@@ -73,7 +73,7 @@ class Answer:
         headers: Those that may be kept.
         body: Decompressed; of a stream all events.
         complete: Whether it came to its end; an answer that was reset or took too long did not.
-        seconds: From the request's first byte to the answer's last.
+        seconds: From the request's last byte to the answer's.
     """
 
     status: int | None
@@ -98,8 +98,11 @@ class Exchange:
         subject: Whose answers are compared.
         question: The request as this side got it.
         answer: What it made of it.
-        oversized: Whether a body was larger than what is kept; bodies are empty then.
+        oversized: Whether a body was larger than what is kept, or packed in a way that is not understood; bodies are
+            empty then.
         noise_due: Of stable's half, whether a half of the noise arm belongs to it.
+        timeout: Seconds that an answer may take, on every side: whichever half comes first, the others have ended by
+            then.
     """
 
     pair: str
@@ -109,6 +112,7 @@ class Exchange:
     answer: Answer
     oversized: bool = False
     noise_due: bool = False
+    timeout: float = 60.0
 
 
 @dataclass(frozen=True, slots=True)
