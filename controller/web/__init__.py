@@ -1,4 +1,4 @@
-"""The operator's small HTTP API."""
+"""The small HTTP API of the processes."""
 
 from controller.web.app import ReadArtifact, create_app
 from controller.web.server import HttpServer

@@ -20,10 +20,10 @@ def create_app(
     live: Callable[[], Health],
     ready: Callable[[], Health],
     registry: CollectorRegistry,
-    read_artifact: ReadArtifact,
+    read_artifact: ReadArtifact | None = None,
 ) -> FastAPI:
-    """The application; it holds no state of its own."""
-    app = FastAPI(title="agentrollout operator", docs_url=None, redoc_url=None, openapi_url=None)
+    """The application; it holds no state of its own. Without ``read_artifact`` it serves no artifacts."""
+    app = FastAPI(title="agentrollout", docs_url=None, redoc_url=None, openapi_url=None)
 
     @app.get("/livez", response_class=PlainTextResponse)
     async def livez() -> Response:
@@ -37,14 +37,18 @@ def create_app(
     async def metrics() -> Response:
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
+    if read_artifact is not None:
+        _add_artifacts(app, read_artifact)
+    return app
+
+
+def _add_artifacts(app: FastAPI, read_artifact: ReadArtifact) -> None:
     @app.get("/artifacts/{artifact_id}")
     async def artifact(artifact_id: str) -> dict[str, Any]:
         found = await read_artifact(artifact_id)
         if found is None:
             raise HTTPException(404, f"no AgentRevision keeps the artifact {artifact_id}")
         return found
-
-    return app
 
 
 def _probe(health: Health) -> Response:

@@ -1,0 +1,1 @@
+"""Queues between capture and judges."""

@@ -1,0 +1,261 @@
+"""Takes personal data and credentials out of a pair, before anything of it is stored, logged, queued or judged.
+
+A value has one placeholder, such as ``<EMAIL_1>``, in the question and in both answers, so that who compares the answers
+still sees that they name the same person. JSON stays JSON: strings are looked at without their escapes, also where JSON
+stands in a string, as the arguments of a tool call do. In a stream of events an identifier may be spread over
+many of them, a token each; it is looked for in what the events say together.
+"""
+
+from __future__ import annotations
+
+import codecs
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from urllib.parse import unquote, unquote_plus
+
+from controller.core.shadow.comparison import Case, CaseAnswer
+from controller.core.shadow.exchange import Answer, Headers, Pair
+from controller.core.shadow.recognisers import Kind, Recogniser, merged, named
+
+MAX_DEPTH = 8
+"""Of JSON within strings of JSON; what lies deeper is looked at as it stands."""
+
+STREAMS = frozenset(
+    {"text/event-stream", "application/x-ndjson", "application/jsonl", "application/json-lines"}
+)
+"""Media types of which each line, or event, is a part of what is said."""
+
+FORM = "application/x-www-form-urlencoded"
+
+_TOKEN = re.compile(
+    r'"(?P<string>(?:[^"\\\x00-\x1f]++|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*+)"(?P<key>\s{0,64}:)?'
+    r"|(?<=[:,\[\s])-?(?P<number>\d{6,})(?=\s{0,64}[,\]}])"
+)
+_LETTERS_AND_DIGITS = re.compile(r"[\W_]+")
+_SPELT_IN_GROUPS = frozenset({Kind.PHONE, Kind.CARD, Kind.IBAN, Kind.NATIONAL_ID})
+
+
+def case_of(pair: Pair, recognise: Recogniser, at: float) -> Case:
+    """The pair without personal data.
+
+    Args:
+        pair: As it was captured.
+        recognise: Finds what is to be taken out.
+        at: Unix seconds.
+
+    Raises:
+        Exception: Whatever ``recognise`` raises; nothing of the pair may be kept then.
+    """
+    redaction = Redaction(recognise)
+    question = pair.question
+    path = redaction.path(question.path)
+    asked = redaction.body(question.body, *_media(question.headers))
+    return Case(
+        id=pair.id,
+        side=pair.side,
+        subject=pair.subject,
+        method=question.method,
+        path=path,
+        question=asked,
+        stable=_answer(redaction, pair.stable),
+        other=_answer(redaction, pair.other),
+        at=at,
+    )
+
+
+def _answer(redaction: Redaction, answer: Answer) -> CaseAnswer:
+    media, charset = _media(answer.headers)
+    return CaseAnswer(
+        status=answer.status or 0,
+        content_type=media,
+        text=redaction.body(answer.body, media, charset, complete=answer.complete),
+        seconds=answer.seconds,
+    )
+
+
+def _media(headers: Headers) -> tuple[str, str]:
+    """Media type and charset."""
+    value = next((value for name, value in headers if name == "content-type"), "")
+    media, _, parameters = value.partition(";")
+    found = re.search(r'charset="?([\w.:-]+)', parameters, re.IGNORECASE)
+    charset = found.group(1) if found else "utf-8"
+    try:
+        codecs.lookup(charset)
+    except LookupError:
+        charset = "utf-8"
+    return media.strip().lower(), charset
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    """A string or number of JSON: where it stands in the text, what it says, and the name it has in an object."""
+
+    start: int
+    end: int
+    value: str
+    name: str
+    is_string: bool
+
+
+class Redaction:
+    """Takes personal data out of the texts of one pair; the same value gets the same placeholder in all of them."""
+
+    def __init__(self, recognise: Recogniser) -> None:
+        """See ``case_of``."""
+        self._recognise = recognise
+        self._numbers: dict[tuple[str, str], int] = {}
+        self._counts: dict[str, int] = {}
+
+    def body(self, body: bytes, media: str, charset: str, *, complete: bool = True) -> str:
+        """The redacted text of a body; of one that is no text its size and digest, which can still be compared."""
+        try:
+            # Of a body that was cut short, half a character at its end is no reason to call it binary.
+            text = codecs.getincrementaldecoder(charset)().decode(body, final=complete)
+        except ValueError:
+            text = "\0"
+        if "\0" in text:
+            return (
+                f"[{len(body)} bytes of {media or 'unknown type'}, sha256:{hashlib.sha256(body).hexdigest()}]"
+            )
+        if media == FORM:
+            return self._form(text)
+        return self.stream(text) if media in STREAMS else self.text(text)
+
+    def path(self, path: str) -> str:
+        """A request's path and query."""
+        plain, separator, query = path.partition("?")
+        decoded = unquote(plain)
+        redacted = self.text(decoded)
+        return (plain if redacted == decoded else redacted) + separator + self._form(query)
+
+    def text(self, text: str, *, depth: int = 0) -> str:
+        """A text, which may be JSON, or have JSON in it."""
+        inside = "".join(_replaced(text, self._in_json(text, depth)))
+        return self._plain(inside)
+
+    def stream(self, text: str) -> str:
+        """Events, or lines of JSON, that say something together."""
+        parts: dict[str, list[_Token]] = {}
+        for token in _of_lines(text):
+            parts.setdefault(token.name, []).append(token)
+        changes: list[tuple[int, int, str]] = []
+        for tokens in parts.values():
+            # What every event repeats (an id, the model) is not said in parts.
+            if len({token.value for token in tokens}) > 1:
+                changes += self._across(tokens)
+        return self.text("".join(_replaced(text, sorted(changes))))
+
+    def _across(self, tokens: list[_Token]) -> Iterator[tuple[int, int, str]]:
+        """Replacements of what is found in the tokens' values one after the other: all but its first part is left out."""
+        whole = "".join(token.value for token in tokens)
+        found = iter(merged(self._recognise(whole)))
+        one, start = next(found, None), 0
+        for token in tokens:
+            end, kept, position = start + len(token.value), "", start
+            while one is not None and one.start < end:
+                kept += whole[position : max(one.start, position)]
+                if one.start >= start:
+                    kept += self._placeholder(one.kind, whole[one.start : one.end])
+                position = min(one.end, end)
+                if one.end > end:
+                    break
+                one = next(found, None)
+            kept += whole[position:end]
+            if kept != token.value:
+                yield token.start, token.end, _encoded(kept) if token.is_string else kept
+            start = end
+
+    def _form(self, text: str) -> str:
+        if not text:
+            return text
+        return "&".join(self._field(field) for field in text.split("&"))
+
+    def _field(self, field: str) -> str:
+        name, separator, value = field.partition("=")
+        plain_name, plain = unquote_plus(name), unquote_plus(value)
+        kind = named(plain_name, plain)
+        redacted_name = self.text(plain_name)
+        redacted = self._placeholder(kind, plain) if kind else self.text(plain)
+        return (
+            (name if redacted_name == plain_name else redacted_name)
+            + separator
+            + (value if redacted == plain else redacted)
+        )
+
+    def _in_json(self, text: str, depth: int) -> Iterator[tuple[int, int, str]]:
+        """Replacements of what can only be seen without JSON's escapes, or by its name, or must stay a value of JSON."""
+        for token in _tokens(text):
+            kind = named(token.name, token.value)
+            if kind:
+                redacted = self._placeholder(kind, token.value)
+            elif not token.is_string or depth >= MAX_DEPTH:
+                redacted = self._plain(token.value)
+            elif "\\" in text[token.start : token.end]:
+                redacted = self.text(token.value, depth=depth + 1)
+            else:
+                continue  # it is looked at with the text around it
+            if redacted != token.value:
+                yield token.start, token.end, _encoded(redacted) if token.is_string else f'"{redacted}"'
+
+    def _plain(self, text: str) -> str:
+        pieces = (
+            (one.start, one.end, self._placeholder(one.kind, text[one.start : one.end]))
+            for one in merged(self._recognise(text))
+        )
+        return "".join(_replaced(text, pieces))
+
+    def _placeholder(self, kind: str, value: str) -> str:
+        if kind in _SPELT_IN_GROUPS:
+            value = _LETTERS_AND_DIGITS.sub("", value)
+        key = kind, value.casefold() if kind in _SPELT_IN_GROUPS or kind == Kind.EMAIL else value
+        if key not in self._numbers:
+            self._counts[kind] = self._counts.get(kind, 0) + 1
+            self._numbers[key] = self._counts[kind]
+        return f"<{kind}_{self._numbers[key]}>"
+
+
+def _replaced(text: str, changes: Iterable[tuple[int, int, str]]) -> Iterator[str]:
+    position = 0
+    for start, end, replacement in changes:
+        yield text[position:start]
+        yield replacement
+        position = end
+    yield text[position:]
+
+
+def _tokens(text: str) -> Iterator[_Token]:
+    """The strings and long numbers of JSON in a text. A string's place is that between its quotes."""
+    name = ""
+    for match in _TOKEN.finditer(text):
+        if match["string"] is None:
+            yield _Token(*match.span(), match.group(), name, is_string=False)
+            name = ""
+            continue
+        raw = match["string"]
+        value = json.loads(f'"{raw}"') if "\\" in raw else raw
+        is_key = match["key"] is not None
+        yield _Token(*match.span("string"), value, "" if is_key else name, is_string=True)
+        name = value if is_key else ""
+
+
+def _of_lines(text: str) -> Iterator[_Token]:
+    """What the lines of a stream say, line by line: the named strings of JSON, else the whole of the data."""
+    for match in re.finditer(r"^(?:data: ?)?(.*?)\r?$", text, re.MULTILINE):
+        data, start = match.group(1), match.start(1)
+        if data.startswith(("{", "[")):
+            for token in _tokens(data):
+                if token.name and token.is_string:
+                    yield _Token(
+                        start + token.start, start + token.end, token.value, token.name, is_string=True
+                    )
+        elif match.group().startswith("data:"):
+            yield _Token(start, match.end(1), data, "", is_string=False)
+
+
+def _encoded(value: str) -> str:
+    """As it stands between the quotes of a JSON string."""
+    lone = any("\ud800" <= c <= "\udfff" for c in value)  # half a surrogate pair has no bytes, only an escape
+    return json.dumps(value, ensure_ascii=lone)[1:-1]

@@ -1,0 +1,1 @@
+"""The shadow process: captured pairs in, verdicts out. It needs no Kubernetes."""
