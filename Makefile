@@ -105,6 +105,10 @@ bench-api-faults: $(SYNCED) ## Our informer and the official client's under each
 bench-decisions: $(SYNCED) ## Simulated rollouts: false rollbacks, good deliveries, delays, of ours and of other rules
 	$(RUN) python -m tests.bench.decisions
 
+.PHONY: bench-shadow-decisions
+bench-shadow-decisions: $(SYNCED) ## Simulated shadows with a judge that errs: false alarms, and how many comparisons it takes
+	$(RUN) python -m tests.bench.shadow_decisions
+
 .PHONY: e2e
 e2e: build ## Deliveries to real pods: E2E_KUBECONFIG=PATH names a cluster whose pod addresses can be reached from here
 	$(RUN) pytest -m e2e

@@ -62,16 +62,20 @@ def run(
 
 
 def _without_reports(rollout: AgentRollout) -> tuple[AgentRollout, str]:
-    """The rollout without what the router does not count, and the names of that: nothing here works as agents do, or lets conversations last."""
+    """The rollout without what the router does not count, and the names of that.
+
+    Nothing here works as agents do, lets conversations last, or has answers that could be compared.
+    """
     analysis = rollout.spec.analysis
     counted = [metric for metric in analysis.metrics if metric.is_from_router]
     limits = [guardrail for guardrail in analysis.guardrails if guardrail.name == GuardrailName.LATENCY]
     unsaid = [
+        *(["shadow"] if rollout.spec.shadow else []),
         *(metric.name for metric in analysis.metrics if metric not in counted),
         *(f"the guardrail {guardrail.name}" for guardrail in analysis.guardrails if guardrail not in limits),
     ]
     analysis = analysis.model_copy(update={"metrics": counted, "guardrails": limits})
-    spec = rollout.spec.model_copy(update={"analysis": analysis})
+    spec = rollout.spec.model_copy(update={"analysis": analysis, "shadow": None})
     return rollout.model_copy(update={"spec": spec}), ", ".join(unsaid)
 
 

@@ -132,6 +132,7 @@ def build_manager(
         backends=Backends(settings.allowed_url_hosts, endpoints, images),
         metrics=source,
         catalogue=CATALOGUE,
+        shadows=settings.shadow_address is not None,
     )
     recorder = Recorder(
         ResourceClient(transport, EVENTS, field_manager=FIELD_MANAGER),

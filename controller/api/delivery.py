@@ -75,6 +75,11 @@ class Stage(Model):
         """The candidate's share of the stage's requests in parts per million."""
         return WHOLE_PPM if self.weight is None else self.weight
 
+    @property
+    def is_shadow(self) -> bool:
+        """Whether the candidate serves nobody in it, and only answers beside stable; no spec can ask for such a stage."""
+        return self.audience is None and self.weight == 0
+
 
 class MetricName(StrEnum):
     """Built-in metrics. The first two come from the router and need nothing from the agent, the others from agents."""

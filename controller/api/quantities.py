@@ -139,6 +139,34 @@ Rate = Annotated[
 ]
 """A probability of error in parts per million, written as a percentage; above one half it would mean nothing."""
 
+Half = Annotated[
+    int,
+    BeforeValidator(parse_percent),
+    PlainSerializer(format_percent, return_type=str),
+    checked_text(
+        9,
+        rule(
+            f"self.matches({_HALF_CEL}) && !self.matches({_ZERO_CEL})",
+            "must be above 0% and up to 50% with at most 4 decimals, such as 10% or 2.5%",
+        ),
+    ),
+]
+"""A share of traffic of which as much must be left."""
+
+Portion = Annotated[
+    int,
+    BeforeValidator(parse_percent),
+    PlainSerializer(format_percent, return_type=str),
+    checked_text(
+        9,
+        rule(
+            f"self.matches({PERCENT_CEL})",
+            "must be from 0% to 100% with at most 4 decimals, such as 15% or 0%",
+        ),
+    ),
+]
+"""A share that may be none."""
+
 Share = Annotated[
     int,
     BeforeValidator(parse_percent),
@@ -169,6 +197,36 @@ Interval = Annotated[
     ),
 ]
 """The same for what is done again and again: not so often that the metric source has nothing else to do."""
+
+# CEL knows no days, and says so in words for programmers: what it cannot read is not compared.
+_CLOCK_CEL = "matches('^([0-9]{1,5}h)?([0-9]{1,6}m)?([0-9]{1,7}s)?([0-9]{1,9}ms)?$')"
+
+Waiting = Annotated[
+    timedelta,
+    BeforeValidator(parse_duration),
+    PlainSerializer(format_duration, return_type=str),
+    checked_text(
+        32,
+        _IS_DURATION,
+        rule(
+            f"!self.matches({_DURATION_CEL}) || (self.{_CLOCK_CEL} && duration(self) >= duration('1s') && "
+            "duration(self) <= duration('10m'))",
+            "must be from 1s to 10m",
+        ),
+    ),
+]
+"""The same for an answer that somebody waits for."""
+
+
+def is_no_longer(short: str, short_default: str, long: str, long_default: str) -> str:
+    """CEL that refuses a first duration longer than a second, of those that it can compare."""
+    texts = [
+        f"(has(self.{name}) ? self.{name} : '{default}')"
+        for name, default in ((short, short_default), (long, long_default))
+    ]
+    known = " && ".join(f"{text} != '' && {text}.{_CLOCK_CEL}" for text in texts)
+    return f"!({known}) || duration({texts[0]}) <= duration({texts[1]})"
+
 
 Elapsed = Annotated[
     timedelta,

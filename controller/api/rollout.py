@@ -12,6 +12,7 @@ from controller.api.agent import Agent
 from controller.api.delivery import Analysis, HeaderName, Stage, default_stages
 from controller.api.model import Model, ObjectMeta
 from controller.api.quantities import PERCENT_CEL, Duration, checked_text, rule
+from controller.api.shadow import Shadow
 from controller.api.status import RolloutStatus
 
 _IS_GENERAL = "!has({0}.audience) && has({0}.weight)"
@@ -41,6 +42,11 @@ Host = Annotated[
         ),
     ),
 ]
+
+
+SHADOW_IS_TAKEN = (
+    "shadow is the name of what spec.shadow compares: choose another name for a metric of your own"
+)
 
 
 class Delivery(StrEnum):
@@ -119,7 +125,13 @@ class RolloutSpec(Model):
                     "!has(self.stages) || self.stages.size() != 1",
                     "Evidence needs a stage in which stable serves beside the candidate: put one before 100%, or take Time",
                     fieldPath=".analysis.advanceOn",
-                )
+                ),
+                rule(
+                    "!has(self.shadow) || !has(self.analysis) || !has(self.analysis.metrics) || "
+                    "!self.analysis.metrics.exists(m, m.name == 'shadow')",
+                    SHADOW_IS_TAKEN,
+                    fieldPath=".analysis.metrics",
+                ),
             ]
         }
     )
@@ -155,6 +167,11 @@ class RolloutSpec(Model):
             ]
         },
     )
+    shadow: Shadow | None = Field(
+        default=None,
+        description="Before its first stage a new version answers a part of the requests beside stable, to nobody, and the "
+        "answers are compared (docs/shadow.md). Left out: it does not.",
+    )
     analysis: Analysis = Field(
         default_factory=Analysis, description="How evidence about a new version is gathered and judged."
     )
@@ -181,6 +198,11 @@ class RolloutSpec(Model):
     revision_history_limit: Annotated[int, Field(ge=0, le=100)] = Field(
         default=5, description="How many old AgentRevisions are kept."
     )
+
+    @property
+    def all_stages(self) -> list[Stage]:
+        """The stages, after the one in the shadow if there is one."""
+        return [self.shadow.stage, *self.stages] if self.shadow else self.stages
 
 
 class AgentRollout(Model):

@@ -13,6 +13,7 @@ from controller.api.guardrails import GuardrailAction
 from controller.api.model import Model
 from controller.api.quantities import Elapsed, Share, Time
 from controller.api.reasons import ConditionType, Reason, State, Verdict
+from controller.api.shadow import Shadow
 
 
 class Condition(Model):
@@ -58,6 +59,11 @@ class StageStatus(Model):
         description="When the data plane acknowledged the stage's split; evidence counts from here.",
     )
     requests: int = Field(default=0, description="The candidate's requests counted in this stage.")
+    regression: str = Field(
+        default="",
+        description="With shadow.onRegression: Hold, what showed that the candidate's answers are worse: it keeps the candidate "
+        "in the shadow.",
+    )
 
 
 class Stalled(Model):
@@ -74,8 +80,11 @@ class Stalled(Model):
 class Frozen(Model):
     """The delivery as it was when the candidate was accepted; edits of the spec apply to the next attempt."""
 
-    stages: list[Stage] = Field(description="spec.stages as they were.")
+    stages: list[Stage] = Field(
+        description="spec.stages as they were; before them, with weight 0%, the stage of spec.shadow."
+    )
     analysis: Analysis = Field(description="spec.analysis as it was.")
+    shadow: Shadow | None = Field(default=None, description="spec.shadow as it was.")
 
 
 class Counts(Model):
@@ -95,6 +104,9 @@ class MetricStatus(Model):
     )
     candidate: Counts = Field(default_factory=Counts, description="The candidate's events in this stage.")
     baseline: Counts = Field(default_factory=Counts, description="Stable's events in the same time.")
+    wins: int | None = Field(
+        default=None, description="For shadow with a noise arm, comparisons that the candidate has won."
+    )
     evidence: float = Field(default=1.0, description="E-value of the harm test.")
     threshold: float = Field(
         default=0.0,
@@ -146,6 +158,11 @@ class MetricEvidence(Model):
     controls: Annotated[list[Annotated[str, Field(max_length=1024)]], Field(max_length=4)] = Field(
         default_factory=list,
         description="What stable's control slices told beside each test, so far; opaque, versioned.",
+    )
+    signs: Annotated[list[Annotated[str, Field(max_length=512)]], Field(max_length=2)] = Field(
+        default_factory=list,
+        description="For shadow, the state of the test of losses against wins of the candidate, and of stable's second "
+        "answers; opaque, versioned.",
     )
     edges: Annotated[list[float], Field(max_length=4)] = Field(
         default_factory=list, description="Fixed histogram edges in milliseconds, for latency."
@@ -294,6 +311,11 @@ class RolloutStatus(Model):
         "reason and a message.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
+
+    @property
+    def is_in_shadow(self) -> bool:
+        """Whether the candidate only answers beside stable, to nobody."""
+        return bool(self.stage and self.frozen and self.frozen.stages[self.stage.index].is_shadow)
 
     def condition(self, kind: ConditionType) -> Condition | None:
         """The condition of this type, if it was ever set."""

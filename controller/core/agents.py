@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 from controller.api.delivery import Analysis, Metric, MetricName
 from controller.api.selectors import Convention, Selector, VersionForm, VersionLabel
+from controller.api.shadow import SHADOW
 from controller.api.status import VersionRef
 from controller.core.catalogue import CounterTerm
+from controller.core.shadow.comparison import COMPARISONS, JUDGED, Bin
 
 EDGE = "le"
 """The label of a histogram's cumulative buckets."""
@@ -20,6 +22,10 @@ TASK_TOKENS = "agent_task_tokens"
 TASK_COST = "agent_task_cost_usd"
 CONVERSATIONS = "agentrollout_conversations_total"
 """Of the operator itself: trials that were judged, by ``rollout``, ``revision`` and ``outcome`` good or bad."""
+FIT = "agentrollout_shadow_judge_fit"
+"""Of ``agentrollout shadow``: 1 if ``judge``, made of ``artifact``, is fit to judge candidates; by ``rollout`` and ``revision``."""
+MEASURES = "agentrollout_shadow_judge_accuracy"
+"""What it reached on its labelled pairs, 0 to 1, by ``measure``: accuracy, consistency and injections."""
 OTEL_TOOL_CALLS = "gen_ai_execute_tool_duration_seconds_count"
 
 
@@ -36,6 +42,7 @@ class AgentDefinition:
         buckets: Metric of that histogram's cumulative buckets.
         starts_at_zero: Whether a series that appears beside others of its process began at 0 there and then.
         rollout: ``namespace/name``, where series say whose they are themselves; they need no namespace then.
+        gauges: What is read beside them, and not counted.
     """
 
     name: str
@@ -46,6 +53,7 @@ class AgentDefinition:
     buckets: str = ""
     starts_at_zero: bool = True
     rollout: str = ""
+    gauges: tuple[str, ...] = ()
 
     @property
     def independent(self) -> bool:
@@ -62,6 +70,8 @@ class AgentDefinition:
         """What to look at if a series is missing."""
         if self.name == MetricName.CONVERSATIONS:
             return "is Prometheus scraping /metrics of every replica of the operator?"
+        if self.name == SHADOW:
+            return "is agentrollout shadow running, and is Prometheus scraping its /metrics?"
         return "does the agent report it, and is it scraped?"
 
     @property
@@ -72,7 +82,8 @@ class AgentDefinition:
     @property
     def names(self) -> frozenset[str]:
         """The names of all series."""
-        return frozenset({term.metric for term in self.terms} | ({self.buckets} if self.buckets else set()))
+        counted = {term.metric for term in self.terms}
+        return frozenset(counted | ({self.buckets} if self.buckets else set()) | set(self.gauges))
 
     @property
     def edges(self) -> frozenset[float]:
@@ -134,6 +145,19 @@ def definition_of(metric: Metric, rollout: str = "") -> AgentDefinition:
     total = _term(metric.total)
     parts = (total, _term(metric.good, -1)) if metric.good else (_term(metric.bad),)
     return AgentDefinition(metric.name, version.label, version.form, (total,), parts)
+
+
+def shadow_definition(rollout: str) -> AgentDefinition:
+    """The comparisons of the rollout ``namespace/name``: those that were judged, of which losses are the bad ones."""
+    return AgentDefinition(
+        SHADOW,
+        "revision",
+        VersionForm.REVISION,
+        total=tuple(CounterTerm(COMPARISONS, (("bin", end.value),)) for end in JUDGED),
+        bad=(CounterTerm(COMPARISONS, (("bin", Bin.LOSS.value),)),),
+        rollout=rollout,
+        gauges=(FIT, MEASURES),
+    )
 
 
 def _term(selector: Selector | None, coefficient: int = 1) -> CounterTerm:

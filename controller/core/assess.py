@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 from controller.api.delivery import WHOLE_PPM, Analysis, MetricName
 from controller.api.reasons import Verdict
+from controller.api.shadow import SHADOW, RegressionAction
 from controller.api.status import (
     Counts,
     Evidence,
@@ -28,9 +29,18 @@ from controller.core.mixture import UnknownStateError
 from controller.core.reading import BlindError, Reading, continued, is_overridden, read, span_of
 from controller.core.reported import count_reports, users_of
 from controller.core.restored import readable
+from controller.core.shadowed import comparison_e_value, count_comparisons
 from controller.core.snapshot import Snapshot
 from controller.core.split import check_splits
-from controller.core.stages import Arm, Comparison, comparisons, table_of, watch_name, watches
+from controller.core.stages import (
+    Arm,
+    Comparison,
+    comparisons,
+    sampled_ppm,
+    table_of,
+    watch_name,
+    watches,
+)
 from controller.core.tally import Catalogue
 from controller.core.verdict import Finding, judge, worst
 
@@ -47,9 +57,11 @@ def assess(snapshot: Snapshot, catalogue: Catalogue, now: datetime) -> RolloutSt
     try:
         reading = read(snapshot.rollout.metadata.key, samples, catalogue)
         evidence, findings, guardrails = _count(snapshot, status, before, reading)
+        elsewhere = _elsewhere(snapshot, evidence, findings)
     except (BlindError, UnusableSamplesError, UnknownStateError) as error:
         return blind(status, str(error), snapshot.analysis, now)
-    analysis = judge(findings, snapshot.analysis.false_rollback_rate / WHOLE_PPM, _watched(snapshot))
+    alpha = snapshot.analysis.false_rollback_rate / WHOLE_PPM
+    analysis = judge(findings, alpha, _watched(snapshot), elsewhere)
     if not is_overridden(samples, catalogue):
         splits, analysis = check_splits(snapshot, status, before, analysis)
         evidence = evidence.model_copy(update={"splits": splits})
@@ -60,7 +72,9 @@ def assess(snapshot: Snapshot, catalogue: Catalogue, now: datetime) -> RolloutSt
             "analysis": analysis,
             "guardrails": guardrails,
             "verdict": worst([*analysis, *filter(is_held, guardrails)]),
-            "stage": status.stage.model_copy(update={"requests": requests}),
+            "stage": status.stage.model_copy(
+                update={"requests": requests, "regression": _regression(status, analysis)}
+            ),
         }
     )
 
@@ -81,9 +95,8 @@ def with_clock_started(snapshot: Snapshot) -> RolloutStatus:
 
 def blind(status: RolloutStatus, problem: str, analysis: Analysis, now: datetime) -> RolloutStatus:
     """The status when nothing could be read: every verdict is Error, and every count and e-value stays."""
-    known = status.analysis or [
-        MetricStatus(name=metric.name, verdict=Verdict.ERROR) for metric in analysis.metrics
-    ]
+    watched = [SHADOW] if status.is_in_shadow else [metric.name for metric in analysis.metrics]
+    known = status.analysis or [MetricStatus(name=name, verdict=Verdict.ERROR) for name in watched]
     metrics = [
         metric.model_copy(update={"verdict": Verdict.ERROR, "reason": None, "message": problem})
         for metric in known
@@ -188,8 +201,14 @@ def _count(
         )
         known[definition.name] = state
         findings.append(finding)
+    if sampled_ppm(status):
+        state, finding = count_comparisons(snapshot, status, known.get(SHADOW), span.not_before)
+        known[SHADOW] = state
+        findings.append(finding)
     slow = evaluation.slow if evaluation.is_new else None
-    tests, said = guarded(snapshot, status, before, slow, span.not_before)
+    tests, said = before.guardrails, list[GuardrailStatus]()
+    if not status.is_in_shadow:
+        tests, said = guarded(snapshot, status, before, slow, span.not_before)
     update = {
         "counted_until": datetime.fromtimestamp(span.until, UTC),
         "metrics": list(known.values()),
@@ -201,4 +220,24 @@ def _count(
 def _watched(snapshot: Snapshot) -> int:
     """How many findings there are when everything is watched."""
     reported = len(definitions(snapshot.analysis, snapshot.rollout.metadata.key))
-    return (len(snapshot.analysis.metrics) - reported) * watches(snapshot.stages) + reported
+    frozen = snapshot.rollout.status.frozen
+    shadows = 1 if frozen and frozen.shadow else 0
+    return (len(snapshot.analysis.metrics) - reported) * watches(snapshot.stages) + reported + shadows
+
+
+def _elsewhere(snapshot: Snapshot, evidence: Evidence, findings: list[Finding]) -> list[float]:
+    """What comparisons showed before a stage in which nothing is compared: it keeps its weight."""
+    frozen = snapshot.rollout.status.frozen
+    if frozen is None or frozen.shadow is None or any(finding.name == SHADOW for finding in findings):
+        return []
+    return [comparison_e_value(state) for state in evidence.metrics if state.name == SHADOW]
+
+
+def _regression(status: RolloutStatus, analysis: list[MetricStatus]) -> str:
+    """What keeps a candidate in the shadow for good: evidence that came that far once does not go away again."""
+    assert status.stage is not None  # noqa: S101  the caller looked
+    shadow = status.frozen.shadow if status.frozen else None
+    if shadow is None or not status.is_in_shadow or shadow.on_regression is not RegressionAction.HOLD:
+        return ""
+    failed = (f"{metric.name} is {metric.message}" for metric in analysis if metric.verdict is Verdict.FAIL)
+    return status.stage.regression or next(failed, "")

@@ -141,4 +141,6 @@ def _candidate_state(status: RolloutStatus) -> State:
         return State.BLIND
     if status.stage is None:
         return State.PREPARING
+    if status.is_in_shadow:
+        return State.SHADOWING
     return State.BAKING if status.weight == WHOLE_PPM else State.PROGRESSING

@@ -112,8 +112,11 @@ class StartMixture:
     @property
     def e_value(self) -> float:
         """E_t."""
-        log_mean = log_sum_exp(np.array(self.log_evidence)) - math.log(len(self.log_evidence))
-        return math.exp(min(log_mean, _LARGEST_LOG)) + unstarted_weight(self.intervals)
+        return math.exp(min(self.log_mean(), _LARGEST_LOG)) + unstarted_weight(self.intervals)
+
+    def log_mean(self) -> float:
+        """Natural logarithm of mean_ω R_t(ω)."""
+        return log_sum_exp(np.array(self.log_evidence)) - math.log(len(self.log_evidence))
 
     def encode(self) -> str:
         """One line of text; ``decode`` reads it back."""

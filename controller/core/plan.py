@@ -66,7 +66,7 @@ class Plan:
     Attributes:
         rule: Name of the rule that decided.
         status: The status to store.
-        cut: Whether users lose the candidate: the data plane is told before anything else.
+        cut: Whether users, or mirrored requests, lose the candidate: the data plane is told before anything else.
         create_revision: Whether the wanted artifact's AgentRevision is to be created first.
         delete_revisions: Names of AgentRevisions beyond the history limit.
         requeue_after: When to plan again if nothing happens before; None for never.
@@ -100,7 +100,7 @@ def plan(snapshot: Snapshot, catalogue: Catalogue, now: datetime) -> Plan:
 
 
 def _is_cut(snapshot: Snapshot, status: RolloutStatus) -> bool:
-    """Whether a candidate that users may have been served is served no more; becoming stable is no loss."""
+    """Whether a candidate that got requests, be it to answer nobody, gets none any more; becoming stable is no loss."""
     before = snapshot.rollout.status
     if before.candidate is None or before.stage is None or status.candidate is not None:
         return False

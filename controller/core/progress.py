@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from controller.api.reasons import Verdict
+from controller.api.shadow import SHADOW
 from controller.api.status import RolloutStatus, Stalled
 from controller.core.agents import definitions
 from controller.core.guardrails import is_held
@@ -88,6 +89,7 @@ def _is_short(view: View, status: RolloutStatus) -> bool:
         for metric in analysis.metrics
     }
     reported = {definition.name for definition in definitions(analysis, view.snapshot.rollout.metadata.key)}
+    reported.add(SHADOW)
     return any(
         0 < m.candidate.total < least
         if m.name in reported

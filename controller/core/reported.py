@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -30,12 +30,12 @@ class ReportedUsers:
     own: bool
 
 
-def users_of(definition: AgentDefinition, compared: Iterable[Comparison]) -> ReportedUsers | None:
+def users_of(definition: AgentDefinition, compared: Sequence[Comparison]) -> ReportedUsers | None:
     """Whom the metric is about now; None while the candidate serves none of them.
 
     Agents do not tell the audience apart; conversations are drawn among everyone else.
     """
-    if not definition.independent:
+    if compared and not definition.independent:
         return ReportedUsers(any(each.baseline for each in compared), own=True)
     everyone = next((each for each in compared if not each.candidate.audience), None)
     return ReportedUsers(everyone.baseline is not None, everyone.own) if everyone else None

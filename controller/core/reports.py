@@ -123,21 +123,40 @@ class Reports:
             for each, _ in one.samples
         )
 
-    def _end(self, version: VersionRef, at: float) -> float:
+    def living(self, version: VersionRef, at: float) -> tuple[Series, ...]:
+        """The version's series of processes that are still scraped.
+
+        Args:
+            version: Whose series.
+            at: When the metric source was asked, in unix seconds.
+
+        Raises:
+            NotReportedError: If the version lacks a series, or was scraped only once.
+        """
         own = self._reported(version)
+        oldest = stale_before(at, self._gap(version, own))
+        return tuple(one for one in own if one.samples[-1][0] >= oldest)
+
+    def _gap(self, version: VersionRef, own: tuple[Series, ...]) -> float:
+        """The usual time between two scrapes of the version's series."""
         gaps = [later - before for one in own for (before, _), (later, _) in pairwise(one.samples)]
         if not gaps:
             raise NotReportedError(f"{self._name(version)} was scraped only once so far")
+        return median(gaps)
+
+    def _end(self, version: VersionRef, at: float) -> float:
+        own = self._reported(version)
+        gap = self._gap(version, own)
         newest: dict[Process, float] = defaultdict(float)
         for one in own:
             process = _process(one)
             newest[process] = max(newest[process], one.samples[-1][0])
-        oldest = stale_before(at, median(gaps))
+        oldest = stale_before(at, gap)
         living = [time for time in newest.values() if time >= oldest]
         if not living:
             raise StaleReportsError(
                 f"the newest sample of {self._name(version)} is {at - max(newest.values()):.0f} s old, but it is "
-                f"scraped every {median(gaps):.0f} s"
+                f"scraped every {gap:.0f} s"
             )
         return min(living)
 

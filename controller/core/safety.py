@@ -44,6 +44,22 @@ def safety_log_e_values(interval: Interval, max_ratio: float, tolerated: float =
     return tuple(each - null for each in alternatives)
 
 
+def sign_safety_log_e_values(
+    losses: int, wins: int, max_ratio: float, tolerated: float = 1.0
+) -> tuple[float, ...]:
+    """The same of comparisons that were lost or won, where the odds of a loss are what must stay below ρ1.
+
+    Args:
+        losses: Lost in the interval.
+        wins: Won in the interval.
+        max_ratio: ρ1, losses by wins that must be ruled out; above 1 and ρ0.
+        tolerated: ρ0, losses by wins that are no harm.
+    """
+    alternatives = (each / (1 + each) for each in _alternatives(tolerated))
+    null = max_ratio / (1 + max_ratio)
+    return tuple(losses * math.log(p / null) + wins * math.log((1 - p) / (1 - null)) for p in alternatives)
+
+
 @dataclass(frozen=True, slots=True)
 class SafetyTest:
     """The evidence so far.

@@ -54,7 +54,7 @@ def _told(status: RolloutStatus) -> RolloutStatus:
 
 
 def _metric(metric: MetricStatus) -> MetricStatus:
-    nothing = {"candidate": Counts(), "baseline": Counts(), "evidence": 0.0, "safety": None}
+    nothing = {"candidate": Counts(), "baseline": Counts(), "wins": None, "evidence": 0.0, "safety": None}
     return metric.model_copy(
         update={**nothing, "message": _words(metric.message), "min_detectable_ratio": None}
     )

@@ -46,12 +46,14 @@ class Revision:
         artifact_id: The artifact it keeps.
         backend: Where the artifact is served.
         created: Creation order; larger is newer.
+        model: ``provider/name`` of the model that it asks; empty if it says none.
     """
 
     name: str
     artifact_id: str
     backend: Backend
     created: float
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from controller.core.controls import sizes_of
 from controller.core.dispersion import share_clustering
 from controller.core.snapshot import Snapshot
 from controller.core.soundness import SPLIT_CLUSTERING, SplitTest, is_split_wrong, split_log_e_values
-from controller.core.stages import Comparison, comparisons, watch_name
+from controller.core.stages import Comparison, comparisons, sampled_ppm, watch_name
 from controller.core.verdict import hold_for_split
 
 
@@ -40,7 +40,8 @@ def check_splits(
         prior = max(snapshot.analysis.clustering, SPLIT_CLUSTERING)
         clustering = max(prior, share_clustering(sizes_of(states.get(measure)), prior))
         test = known.get(comparison.candidate.audience, SplitTest())
-        test = _after(test, counted.get(measure), found[measure], comparison, clustering)
+        share = _counted_share(status, comparison)
+        test = _after(test, counted.get(measure), found[measure], share, clustering)
         known[comparison.candidate.audience] = test
         if is_split_wrong(test):
             wanted = format_percent(comparison.weight_ppm)
@@ -49,11 +50,17 @@ def check_splits(
     return splits, list(found.values())
 
 
+def _counted_share(status: RolloutStatus, comparison: Comparison) -> float:
+    """The candidate's share of the requests that are counted: those that others answer too are counted apart."""
+    apart = 0 if comparison.candidate.audience else sampled_ppm(status)
+    return comparison.weight_ppm / (WHOLE_PPM - apart)
+
+
 def _after(
-    test: SplitTest, before: MetricStatus | None, now: MetricStatus, comparison: Comparison, clustering: float
+    test: SplitTest, before: MetricStatus | None, now: MetricStatus, share: float, clustering: float
 ) -> SplitTest:
     candidate = now.candidate.total - (before.candidate.total if before else 0)
     baseline = now.baseline.total - (before.baseline.total if before else 0)
     if candidate + baseline <= 0:
         return test
-    return test.after(split_log_e_values(candidate, baseline, comparison.weight_ppm / WHOLE_PPM), clustering)
+    return test.after(split_log_e_values(candidate, baseline, share), clustering)

@@ -10,8 +10,14 @@ from controller.api.delivery import ROUTER_METRICS, WHOLE_PPM, Stage
 from controller.api.quantities import format_percent
 from controller.api.rollout import AgentRollout, InFlightAction
 from controller.api.status import RolloutStatus, StageStatus
+from controller.core.shadow.exchange import Subject
 from controller.core.snapshot import Revision
-from controller.core.traffic import AudienceSplit, Backend, TrafficTable, has_control_slices
+from controller.core.traffic import (
+    AudienceSplit,
+    ShadowSplit,
+    TrafficTable,
+    has_control_slices,
+)
 
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
@@ -77,7 +83,7 @@ def audience_splits(stages: list[Stage], index: int) -> tuple[AudienceSplit, ...
 
 
 def comparisons(status: RolloutStatus, stages: list[Stage]) -> tuple[Comparison, ...]:
-    """Everyone whom the candidate serves, with whom to compare them; empty before the first stage.
+    """Everyone whom the candidate serves, with whom to compare them; empty before it serves anybody.
 
     An audience that is wholly on the candidate is compared with stable's other users.
     """
@@ -111,33 +117,73 @@ def watches(stages: list[Stage]) -> int:
     return 1 + any(stage.audience is not None for stage in stages)
 
 
+def sampled_ppm(status: RolloutStatus) -> int:
+    """The share of all conversations outside the audiences whose requests the candidate answers to nobody.
+
+    While it has users of its own, a quarter of stable's at most: stable must have enough that are counted as its own.
+    """
+    shadow = status.frozen.shadow if status.frozen else None
+    if shadow is None or status.stage is None or not (status.is_in_shadow or shadow.also_in_stages):
+        return 0
+    if status.weight == 0:
+        return shadow.fraction
+    left = (WHOLE_PPM - status.weight) // 4
+    return min(shadow.fraction, left) if has_control_slices(status.weight) else 0
+
+
+def _shadow_split(
+    key: str, status: RolloutStatus, candidate: Revision, stable: Revision
+) -> ShadowSplit | None:
+    sampled = sampled_ppm(status)
+    if not (sampled and status.frozen and status.frozen.shadow):
+        return None
+    shadow = status.frozen.shadow
+    return ShadowSplit(
+        subject=Subject(
+            rollout=key,
+            candidate=candidate.name,
+            candidate_artifact=candidate.artifact_id,
+            stable=stable.name,
+            stable_artifact=stable.artifact_id,
+            models=tuple(dict.fromkeys(each.model for each in (candidate, stable) if each.model)),
+            judge=shadow.judge,
+        ),
+        sampled_ppm=sampled,
+        noise_ppm=sampled * shadow.noise // WHOLE_PPM,
+        timeout=shadow.timeout,
+        removed_headers=tuple(shadow.remove_headers),
+    )
+
+
 def table_of(
     rollout: AgentRollout, status: RolloutStatus, revisions: Iterable[Revision]
 ) -> TrafficTable | None:
     """The traffic that a status asks for; None while a revision that it names is not known."""
-    backends: dict[str, Backend] = {revision.name: revision.backend for revision in revisions}
-    if status.stable is None or status.stable.revision not in backends:
+    known = {revision.name: revision for revision in revisions}
+    if status.stable is None or status.stable.revision not in known:
         return None
     table = TrafficTable(
         key=rollout.metadata.key,
         hosts=tuple(rollout.spec.traffic.envoy.hosts),
         affinity_header=rollout.spec.traffic.affinity.header,
-        stable=backends[status.stable.revision],
+        stable=known[status.stable.revision].backend,
         cut_in_flight=rollout.spec.in_flight.on_rollback is InFlightAction.CUT,
     )
     if status.candidate is None:
         return table
-    if status.candidate.revision not in backends:
+    if status.candidate.revision not in known:
         return None
+    candidate, serving = known[status.candidate.revision], known[status.stable.revision]
     stages = status.frozen.stages if status.frozen else rollout.spec.stages
     analysis = status.frozen.analysis if status.frozen else rollout.spec.analysis
     return replace(
         table,
-        candidate=backends[status.candidate.revision],
+        candidate=candidate.backend,
         weight_ppm=status.weight if status.stage else 0,
         audiences=audience_splits(stages, status.stage.index) if status.stage else (),
         attempt=status.candidate.attempt,
         exposure=analysis.exposure,
+        shadow=_shadow_split(rollout.metadata.key, status, candidate, serving),
     )
 
 
@@ -154,7 +200,11 @@ def needs_past(status: RolloutStatus, stages: list[Stage]) -> bool:
     return (
         has_edges
         or has_limits
-        or all(stage.weight_ppm == WHOLE_PPM for stage in stages if stage.audience is None)
+        or all(
+            stage.weight_ppm == WHOLE_PPM
+            for stage in stages
+            if stage.audience is None and not stage.is_shadow
+        )
     )
 
 

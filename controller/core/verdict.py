@@ -9,6 +9,7 @@ from controller.api.reasons import Reason, Verdict
 from controller.api.status import Counts, GuardrailStatus, MetricStatus
 from controller.core.detectable import min_detectable_ratio, min_detectable_ratio_against_rate
 from controller.core.safety import THRESHOLD as SAFE
+from controller.core.signs import smallest_odds
 from controller.core.soundness import beyond_noise, is_noisy
 from controller.core.statistics import tolerated_rate
 
@@ -53,6 +54,10 @@ class Finding:
         unit: What is counted.
         problem: Why the evidence could not be read this time; what was read before still counts.
         problem_verdict: What that makes of the metric.
+        is_paired: Whether the baseline's bad events are those of the candidate's that stable lost, not events of its own.
+        wins: The candidate's events that are better than stable's, where that is counted.
+        lost: Events that did not count, in words; empty if all did.
+        look_for: What may be the cause where stable differs from itself.
     """
 
     name: str
@@ -69,6 +74,12 @@ class Finding:
     unit: str = "requests"
     problem: str = ""
     problem_verdict: Verdict = Verdict.ERROR
+    is_paired: bool = False
+    wins: int | None = None
+    lost: str = ""
+    look_for: str = (
+        "look for a broken pod of stable, or failures that come in bunches (spec.analysis.clustering)"
+    )
 
 
 def rate(counts: Counts) -> str:
@@ -77,7 +88,9 @@ def rate(counts: Counts) -> str:
     return f"{counts.bad}/{counts.total}{share}"
 
 
-def judge(findings: list[Finding], alpha: float, watched: int) -> list[MetricStatus]:
+def judge(
+    findings: list[Finding], alpha: float, watched: int, elsewhere: Sequence[float] = ()
+) -> list[MetricStatus]:
     """One verdict for each finding, under one budget for them all.
 
     E-values are averaged with equal weights over everything that the rollout will ever watch, fixed by its frozen
@@ -89,9 +102,10 @@ def judge(findings: list[Finding], alpha: float, watched: int) -> list[MetricSta
         findings: What is watched in this stage.
         alpha: α, the chance to take back a good version.
         watched: How many findings there are when everything is watched.
+        elsewhere: E-values of what was watched before this stage and is not any more: they stay as they are.
     """
     counted = [beyond_noise(finding.e_value, finding.control) for finding in findings]
-    combined = (sum(counted) + watched - len(findings)) / watched
+    combined = (sum(counted) + sum(elsewhere) + watched - len(findings) - len(elsewhere)) / watched
     threshold, most = watched / alpha, max(counted)
     # Others may have carried the mean over the bar together; the worst then stands for them.
     failed = [combined >= 1 / alpha and e_value >= min(most, threshold) for e_value in counted]
@@ -126,8 +140,9 @@ def hold_for_split(metric: MetricStatus, wanted: str) -> MetricStatus:
 
 def _numbers(finding: Finding, threshold: float) -> str:
     beside = "baseline" if finding.compared else "the last comparison's baseline"
+    won = "" if finding.wins is None else f" and {finding.wins} won"
     return (
-        f"candidate {rate(finding.candidate)}, {beside} {rate(finding.baseline)}, "
+        f"candidate {rate(finding.candidate)}{won}, {beside} {rate(finding.baseline)}, "
         f"e-value {finding.e_value:.3g} of {threshold:g}"
     )
 
@@ -136,6 +151,8 @@ def _detectable(finding: Finding, threshold: float) -> float | None:
     """The smallest ratio that this much traffic could have shown by one of the tests alone."""
     candidate, baseline = finding.candidate, finding.baseline
     threshold, clustering = threshold * finding.tests, finding.clustering
+    if finding.is_paired:
+        return smallest_odds(candidate.bad + baseline.bad, threshold, clustering)
     if finding.compared:
         return min_detectable_ratio(
             candidate.total, baseline.total, baseline.bad, threshold=threshold, clustering=clustering
@@ -155,10 +172,7 @@ def _worth(finding: Finding, detectable: float | None) -> str:
 
 
 def _noisy(finding: Finding, threshold: float) -> MetricStatus:
-    message = (
-        f"stable differs from itself, e-value {finding.control:.3g}: {_numbers(finding, threshold)}; look for a broken "
-        "pod of stable, or failures that come in bunches (spec.analysis.clustering)"
-    )
+    message = f"stable differs from itself, e-value {finding.control:.3g}: {_numbers(finding, threshold)}; {finding.look_for}"
     return _metric(finding, Verdict.ERROR, message, threshold, Reason.NOISY_EVIDENCE)
 
 
@@ -170,7 +184,10 @@ def _status(finding: Finding, *, failed: bool, threshold: float) -> MetricStatus
         verdict, message = finding.problem_verdict, finding.problem
     elif finding.own and finding.candidate.total < finding.min_requests:
         verdict = Verdict.INSUFFICIENT
-        message = f"{finding.candidate.total} of {finding.min_requests} {finding.unit} counted: {numbers}"
+        lost = f" (lately without a verdict: {finding.lost})" if finding.lost else ""
+        message = (
+            f"{finding.candidate.total} of {finding.min_requests} {finding.unit} counted{lost}: {numbers}"
+        )
     elif finding.own and finding.baseline.total == 0:
         verdict = Verdict.INSUFFICIENT
         message = f"stable had no {finding.unit} to compare with: {numbers}"
@@ -205,6 +222,7 @@ def _metric(
         reason=reason,
         candidate=finding.candidate,
         baseline=finding.baseline,
+        wins=finding.wins,
         evidence=_rounded(finding.e_value),
         threshold=threshold,
         min_detectable_ratio=detectable and _rounded(detectable, 3),

@@ -9,7 +9,8 @@ from datetime import timedelta
 
 from controller.api.agent import MAX_PROMPTS, Agent, Code
 from controller.api.delivery import AdvanceOn, Analysis, Stage
-from controller.api.rollout import RolloutSpec
+from controller.api.rollout import SHADOW_IS_TAKEN, RolloutSpec
+from controller.api.shadow import SHADOW
 from controller.core.traffic import WHOLE_PPM
 
 _MIN_INTERVAL = timedelta(milliseconds=100)
@@ -25,6 +26,7 @@ def broken_rule(spec: RolloutSpec) -> str:
         or _stages(spec.stages)
         or _analysis(spec.analysis)
         or _advance_on(spec)
+        or _shadow(spec)
     )
 
 
@@ -91,3 +93,11 @@ def _advance_on(spec: RolloutSpec) -> str:
             "100%, or take Time"
         )
     return ""
+
+
+def _shadow(spec: RolloutSpec) -> str:
+    if spec.shadow is None:
+        return ""
+    if any(metric.name == SHADOW for metric in spec.analysis.metrics):
+        return f"spec.analysis.metrics: {SHADOW_IS_TAKEN}"
+    return f"spec.shadow.{spec.shadow.problem}" if spec.shadow.problem else ""

@@ -15,13 +15,13 @@ from controller.api.delivery import Analysis
 from controller.api.guardrails import GuardrailName
 from controller.api.reasons import Reason
 from controller.api.status import Evidence, RolloutStatus, VersionRef
-from controller.core.agents import AgentDefinition
+from controller.core.agents import AgentDefinition, shadow_definition
 from controller.core.counts import Series
 from controller.core.guardrails import read_definitions
 from controller.core.queries import queries
 from controller.core.references import UNRESOLVED
 from controller.core.snapshot import Answer, Endpoints, Problem, Revision, Samples, Snapshot
-from controller.core.stages import Arm, comparisons, evaluation_due
+from controller.core.stages import Arm, comparisons, evaluation_due, sampled_ppm
 from controller.core.tally import Catalogue
 from controller.reconcilers.backends import Backends, host_problem
 from controller.reconcilers.fleet import Fleet
@@ -38,6 +38,10 @@ MIN_MARGIN, MAX_MARGIN = timedelta(seconds=30), timedelta(seconds=120)
 """Further back than the interval: the scrape before its first one and the rhythm of scrapes must be seen."""
 
 
+_NO_SHADOW = (
+    "spec.shadow: the operator was started without --shadow-address: start it with the address of agentrollout shadow, or "
+    "remove spec.shadow"
+)
 _SLOWER = "the routers' counters decided before there was an answer"
 
 
@@ -53,14 +57,26 @@ class Gatherer:
         backends: Backends,
         metrics: MetricSource,
         catalogue: Catalogue,
+        shadows: bool = False,
     ) -> None:
-        """Nothing is read yet."""
+        """Nothing is read yet.
+
+        Args:
+            revisions: Store of AgentRevisions.
+            publisher: What is published to routers.
+            fleet: What routers acknowledged.
+            backends: What stands behind versions.
+            metrics: Source of evidence.
+            catalogue: Which series of the router say what.
+            shadows: Whether routers can be told to whom the answers of candidates in the shadow go.
+        """
         self._revisions = revisions
         self._publisher = publisher
         self._fleet = fleet
         self._backends = backends
         self._metrics = metrics
         self._catalogue = catalogue
+        self._shadows = shadows
 
     def snapshot(self, observed: ObservedRollout) -> Snapshot:
         """The rollout as it is now, without evidence."""
@@ -100,6 +116,8 @@ class Gatherer:
     def _problem(self, observed: ObservedRollout) -> Problem | None:
         if observed.problem:
             return observed.problem
+        if observed.rollout.spec.shadow is not None and not self._shadows:
+            return Problem(Reason.SHADOW_NOT_AVAILABLE, _NO_SHADOW)
         namespace = observed.rollout.metadata.namespace
         return (
             host_problem(observed.rollout.spec.traffic.envoy.hosts, namespace, self._publisher.claims)
@@ -186,18 +204,19 @@ class Gatherer:
 def _question(snapshot: Snapshot, catalogue: Catalogue, now: datetime) -> Question:
     """What this evaluation needs: the compared versions' counters, or stable's past before the first stage."""
     key, status = snapshot.rollout.metadata.key, snapshot.rollout.status
-    compared = comparisons(status, snapshot.stages)
     edges: set[float] | None = None
-    if compared:
+    if status.stage:
         counted = status.evidence.counted_until if status.evidence else None
         window = now - _counting_from(status, counted, now) + _margin(snapshot.analysis.interval)
+        compared = comparisons(status, snapshot.stages)
         sides = {side for each in compared for side in (each.candidate, each.baseline) if side}
         evidence = status.evidence or Evidence()
         edges = {edge for metric in evidence.metrics for edge in metric.edges}
         edges |= {each.limit for each in evidence.guardrails if each.name == GuardrailName.LATENCY}
     else:
-        assert status.stable is not None  # noqa: S101  evidence is only due once there is a candidate
-        window, sides = BASELINE_LOOKBACK, {Arm(status.stable.revision, audience=False)}
+        window, sides = BASELINE_LOOKBACK, set[Arm]()
+    assert status.stable is not None  # noqa: S101  evidence is only due once there is a candidate
+    sides = sides or {Arm(status.stable.revision, audience=False)}
     return Question.about(
         catalogue,
         [
@@ -221,7 +240,7 @@ def report_questions(snapshot: Snapshot, now: datetime) -> tuple[Question, ...]:
     ]
     by_label: dict[str, list[AgentDefinition]] = defaultdict(list)
     begins = now
-    for definition in read_definitions(analysis, snapshot.rollout.metadata.key):
+    for definition in _reported(snapshot):
         by_label[definition.label].append(definition)
         ends = [until for name, until in counted if name == definition.name] or [None]
         begins = min(begins, *(_counting_from(status, until, now) for until in ends))
@@ -243,6 +262,13 @@ def report_questions(snapshot: Snapshot, now: datetime) -> tuple[Question, ...]:
         )
         for label, group in by_label.items()
     )
+
+
+def _reported(snapshot: Snapshot) -> tuple[AgentDefinition, ...]:
+    """What others than the routers tell at this evaluation: in the shadow, nothing but comparisons."""
+    status, key = snapshot.rollout.status, snapshot.rollout.metadata.key
+    told = () if status.is_in_shadow else read_definitions(snapshot.analysis, key)
+    return (*told, shadow_definition(key)) if sampled_ppm(status) else told
 
 
 def _edges(group: list[AgentDefinition], analysis: Analysis, evidence: Evidence) -> frozenset[float] | None:

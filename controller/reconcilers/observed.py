@@ -114,13 +114,17 @@ def observe_revision(raw: dict[str, Any]) -> ObservedRevision:
     found = AgentRevision.model_validate(raw)
     if artifact_id(found.spec.agent) != found.spec.artifact_id:
         raise ValueError(f"{found.metadata.key} claims an artifact ID that is not the hash of its agent")
-    created = found.metadata.creation_timestamp
+    created, model = found.metadata.creation_timestamp, found.spec.agent.model
     backend = _backend(found.spec.agent, found.metadata.namespace, found.spec.rollout, found.spec.artifact_id)
     return ObservedRevision(
         owner=f"{found.metadata.namespace}/{found.spec.rollout}",
         key=found.metadata.key,
         revision=Revision(
-            found.metadata.name, found.spec.artifact_id, backend, created.timestamp() if created else 0.0
+            found.metadata.name,
+            found.spec.artifact_id,
+            backend,
+            created.timestamp() if created else 0.0,
+            model=f"{model.provider}/{model.name}" if model else "",
         ),
     )
 

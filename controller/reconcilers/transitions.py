@@ -12,8 +12,13 @@ from controller.api.reasons import ConditionType, Reason
 from controller.api.status import Condition, RolloutStatus
 from controller.core.plan import Plan
 
-_QUIET = frozenset({Reason.AWAITING_EVIDENCE, Reason.IDLE, Reason.STAGE_STARTED, Reason.ROLLED_BACK})
+_QUIET = frozenset(
+    {Reason.AWAITING_EVIDENCE, Reason.SHADOWING, Reason.IDLE, Reason.STAGE_STARTED, Reason.ROLLED_BACK}
+)
 """Reasons of Progressing that bring no news: nothing happens, or it was told when the stage or the rollback began."""
+
+_BAD = frozenset({Reason.ANALYSIS_BLIND, Reason.SHADOW_REGRESSION, Reason.SHADOW_INCONCLUSIVE})
+"""Reasons of a candidate that goes on, at which someone should look all the same."""
 
 _PLANNED_ENDS = frozenset({Reason.SUPERSEDED, Reason.CANCELLED, Reason.IDLE})
 """Ends of a candidate that someone asked for."""
@@ -42,14 +47,13 @@ class Transition:
 def transition(before: RolloutStatus, decided: Plan) -> Transition | None:
     """The step from the stored status to the decided one.
 
-    When two conditions tell of it in the same words (promoted, taken back), Healthy has the word.
+    When two conditions tell of it in the same words (promoted, taken back), Healthy has the word; but that it was worse in
+    the shadow is what people wait to hear.
     """
     told = _told(before, decided.status)
     if told is None:
         return None
-    bad = told.reason is Reason.ANALYSIS_BLIND or (
-        told.status == "False" and told.reason not in _PLANNED_ENDS
-    )
+    bad = told.reason in _BAD or (told.status == "False" and told.reason not in _PLANNED_ENDS)
     action = _ACTIONS.get(decided.rule, decided.rule.capitalize())
     if told.type is ConditionType.DRIFTED:
         bad, action = told.status != "False", "Compare"
@@ -65,6 +69,8 @@ def _told(before: RolloutStatus, after: RolloutStatus) -> Condition | None:
         healthy = None  # Progressing tells why
     if _entered(before, after):
         return after.condition(ConditionType.PROGRESSING)
+    if progressing is not None and progressing.reason is Reason.SHADOW_REGRESSION:
+        return progressing
     if progressing is not None and progressing.reason not in _QUIET:
         return healthy if healthy is not None and healthy.message == progressing.message else progressing
     return healthy or _recovered(before, after) or _drifted(before, after) or _limits(before, after)

@@ -163,7 +163,19 @@ class World:
             to_candidate = self._binomial(count, self.share_of(ppm)) if table.candidate else 0
             if table.candidate:
                 self.count(table.candidate.revision, to_candidate, audience=is_audience)
-            self.count(table.stable.revision, count - to_candidate, audience=is_audience)
+            rest = count - to_candidate
+            sampled = 0 if is_audience else self._binomial(rest, self._sampled_share(table))
+            self.count(table.stable.revision, rest - sampled, audience=is_audience)
+            self.compare(sampled)
+
+    def compare(self, requests: int) -> None:
+        """Stable answered so many requests that others answer too; the router counts them apart."""
+
+    @staticmethod
+    def _sampled_share(table: TrafficTable) -> float:
+        """Of stable's requests."""
+        left = WHOLE_PPM - table.weight_ppm
+        return table.shadow.sampled_ppm / left if table.shadow and left else 0.0
 
     def share_of(self, weight_ppm: int) -> float:
         """The share of a split's requests that the candidate gets; a router does as it is told."""

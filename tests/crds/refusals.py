@@ -89,6 +89,10 @@ def _metric(title: str, metric: Raw, field: str, words: str) -> Refusal:
     return Refusal(f"metric {title}", path, [metric], f"{path}[0]{field}", words)
 
 
+def _shadow(title: str, shadow: Any, field: str, words: str) -> Refusal:
+    return Refusal(f"shadow {title}", "spec.shadow", shadow, f"spec.shadow{field}", words)
+
+
 def _guardrail(title: str, guardrail: Raw, field: str, words: str) -> Refusal:
     path = "spec.analysis.guardrails"
     return Refusal(f"guardrail {title}", path, [guardrail], f"{path}[0]{field}", words)
@@ -336,4 +340,29 @@ REST = [
     Refusal("unknown field inside", "spec.analysis.intervall", "1s", 'unknown field "spec.analysis.intervall"', "strict decoding error"),
 ]  # fmt: skip
 
-REFUSALS = [*STAGES, *AGENT, *REST]
+SHADOW = [
+    *(_shadow(f"of {text}", {"fraction": text}, ".fraction", "must be above 0% and up to 50%") for text in ("0%", "51%", "all")),
+    *(_shadow(f"with noise {text}", {"noise": text}, ".noise", "must be from 0% to 100%") for text in ("-1%", "101%", "none")),
+    _shadow("with a number", {"fraction": 0.1}, ".fraction", "must be of type string"),
+    _shadow("with a judge in words", {"judge": "the best"}, ".judge", "must be a word of letters, digits and -, such as default"),
+    _shadow("without comparisons", {"minComparisons": 0}, ".minComparisons", "should be greater than or equal to 1"),
+    _shadow("of no time", {"minDuration": "0s"}, ".minDuration", "must be a duration above zero"),
+    _shadow("with an endless wait", {"maxDuration": "for ever"}, ".maxDuration", "must be a duration above zero"),
+    _shadow("longer than its wait", {"minDuration": "1h1m", "maxDuration": "1h"}, "", "minDuration (default 10m) must not be longer than maxDuration"),
+    _shadow("longer than the usual wait", {"minDuration": "3h"}, "", "minDuration (default 10m) must not be longer than maxDuration"),
+    _shadow("with a wait that is too short", {"maxDuration": "9m"}, "", "must not be longer than maxDuration (default 2h)"),
+    *(_shadow(f"with a timeout of {text}", {"timeout": text}, ".timeout", "must be from 1s to 10m") for text in ("999ms", "11m", "1d")),
+    _shadow("with a timeout in words", {"timeout": "soon"}, ".timeout", "must be a duration above zero"),
+    _shadow("with an unknown action", {"onInsufficient": "Promote"}, ".onInsufficient", 'supported values: "Hold", "Advance", "Rollback"'),
+    _shadow("that alerts", {"onRegression": "Alert"}, ".onRegression", 'supported values: "Rollback", "Hold"'),
+    _shadow("with less than no bunches", {"clustering": 0.5}, ".clustering", "should be greater than or equal to 1"),
+    _shadow("without the host", {"removeHeaders": ["host"]}, ".removeHeaders", "mirrored requests need host, content-length and content-type"),
+    _shadow("without the router's headers", {"removeHeaders": ["x-agentrollout-pair"]}, ".removeHeaders[0]", "are the router's own"),
+    _shadow("without a header twice", {"removeHeaders": ["a", "a"]}, ".removeHeaders[1]", "Duplicate value"),
+    _shadow("without 33 headers", {"removeHeaders": [f"h{n}" for n in range(33)]}, ".removeHeaders", "must have at most 32 items"),
+    _shadow("with an unknown field", {"rate": "1%"}, "", 'unknown field "spec.shadow.rate"'),
+    Refusal("metric called shadow beside a shadow", "spec", rollout()["spec"] | {"shadow": {}, "analysis": {"metrics": [_own(_BAD) | {"name": "shadow"}]}},
+            "spec.analysis.metrics", "shadow is the name of what spec.shadow compares: choose another name"),
+]  # fmt: skip
+
+REFUSALS = [*STAGES, *AGENT, *SHADOW, *REST]

@@ -56,6 +56,22 @@ def test_apply_refuses(refusal: Refusal, control_plane: ControlPlane, shop: str)
         ("spec.stages", stages(*(f"{n}%" for n in range(1, 16)), "100%")),
         ("spec.stages", stages({"weight": "100%", "minDuration": "9999d99999h999999m"})),
         ("spec.stages", stages({"weight": "100%", "minDuration": "1ms", "minRequests": 1})),
+        ("spec.shadow", {}),
+        (
+            "spec.shadow",
+            {
+                "fraction": "50%",
+                "noise": "0%",
+                "judge": "x" * 63,
+                "minComparisons": 1_000_000,
+                "minDuration": "9999d99999h999999m",
+                "maxDuration": "9999d99999h999999m",
+                "timeout": "10m",
+                "removeHeaders": [f"h{n:0127}" for n in range(32)],
+                "alsoInStages": True,
+            },
+        ),
+        ("spec.shadow", {"minDuration": "1h", "maxDuration": "60m", "timeout": "1s"}),
         ("spec.analysis", {"interval": "100ms", "falseRollbackRate": "50%", "clustering": 1}),
         (
             "spec.analysis.metrics",

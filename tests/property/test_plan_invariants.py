@@ -3,11 +3,13 @@
 1. The candidate's weight never rises without fresh, sufficient, passing evidence of the current stage.
 2. After a trigger the desired weight is 0 in the same plan, and stays 0 for that artifact.
 3. Stable is never changed except by promotion, and promotion happens only from the last stage.
+4. In the shadow a candidate serves nobody, and requests are mirrored nowhere but to a candidate that is there.
 """
 
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -21,22 +23,40 @@ from controller.core.plan import Plan
 from controller.core.snapshot import Latch, Problem
 from controller.core.stages import table_of
 from controller.core.traffic import TrafficTable
-from tests.virtual import CATALOGUE, Behaviour, VirtualRollout, rollout_of
+from tests.comparing import ComparingRollout, Ends
+from tests.virtual import CATALOGUE, Behaviour, rollout_of
 
 VERSIONS = [f"v{n}" for n in range(1, 5)]
 METRICS = [{"name": "errors"}, {"name": "latency"}]
+SHADOW = {"fraction": "50%", "noise": "20%", "minDuration": "20s", "minComparisons": 10, "clustering": 1}
 
 
 class PlanMachine(RuleBasedStateMachine):
     """Users, faults, lost writes, slow routers and changing wishes, in any order."""
 
-    @initialize(latency=st.booleans(), service=st.booleans(), seed=st.integers(0, 1000))
-    def start(self, latency: bool, service: bool, seed: int) -> None:
+    @initialize(
+        latency=st.booleans(),
+        service=st.booleans(),
+        seed=st.integers(0, 1000),
+        shadow=st.sampled_from(
+            [None, {}, {"onRegression": "Hold"}, {"alsoInStages": True}, {"noise": "0%", "maxDuration": "1m"}]
+        ),
+        on_insufficient=st.sampled_from(["Hold", "Rollback"]),
+    )
+    def start(
+        self,
+        latency: bool,
+        service: bool,
+        seed: int,
+        shadow: dict[str, Any] | None,
+        on_insufficient: str,
+    ) -> None:
         analysis = {"interval": "15s", "clustering": 1, "metrics": METRICS if latency else METRICS[:1]}
         stages = [{"weight": w, "minDuration": "20s", "minRequests": 10} for w in ("10%", "50%", "100%")]
         self.scheme = "service" if service else "http"
         first = f"{self.scheme}://v1"
-        self.world = VirtualRollout(rollout_of(first, analysis=analysis, stages=stages), seed=seed)
+        how = {} if shadow is None else {"shadow": {**SHADOW, "onInsufficient": on_insufficient, **shadow}}
+        self.world = ComparingRollout(rollout_of(first, analysis=analysis, stages=stages, **how), seed=seed)
         self.taken_back: set[str] = set()
         self.everything_works_for_a_while(4)
         self.want("v2")
@@ -60,6 +80,16 @@ class PlanMachine(RuleBasedStateMachine):
     )
     def behave(self, version: str, errors: float, slow: float) -> None:
         self.world.behaviour[version] = Behaviour(errors, slow)
+
+    @rule(
+        version=st.sampled_from(VERSIONS), loss=st.sampled_from([0.1, 0.7]), unjudged=st.sampled_from([0, 1])
+    )
+    def answer(self, version: str, loss: float, unjudged: float) -> None:
+        self.world.ends[version] = Ends(loss, 0.1, unjudged)
+
+    @rule(fit=st.sampled_from([True, True, False]))
+    def the_judge_is_looked_at(self, fit: bool) -> None:
+        self.world.fit = fit
 
     @rule(seconds=st.integers(1, 40), requests=st.sampled_from([0, 5, 400]))
     def time_goes_on(self, seconds: int, requests: int) -> None:
@@ -161,6 +191,7 @@ class PlanMachine(RuleBasedStateMachine):
             assert decided.rule in ("begin", "advance")
             if decided.rule == "advance":
                 self.evidence_passed(before, decided)
+        self.check_shadow(before, decided)
         if decided.rule == "rollback":
             assert before.candidate is not None
             assert (after.weight, after.candidate, after.stage) == (0, None, None)
@@ -182,6 +213,24 @@ class PlanMachine(RuleBasedStateMachine):
             assert after.stable.artifact_id == before.candidate.artifact_id
             assert after.stable.images == before.candidate.images, "what users get is what was watched"
             self.evidence_passed(before, decided)
+
+    def check_shadow(self, before: RolloutStatus, decided: Plan) -> None:
+        after, back = decided.status, decided.status.last_rollback
+        table = table_of(self.world.rollout, after, self.world.revisions.values())
+        if table is not None and table.shadow is not None:
+            assert table.candidate is not None
+            assert table.shadow.subject.candidate == table.candidate.revision
+        if table is not None and after.is_in_shadow:
+            assert after.weight == 0
+            assert not table.serves_candidate
+            assert table.shadow is not None
+        if before.stage is not None and before.stage.regression and before.is_in_shadow:
+            assert not after.weight
+            assert after.stage is None or after.is_in_shadow
+        if decided.rule == "rollback" and back is not None and self.world.latch is None:
+            only_there = (Reason.SHADOW_REGRESSION, Reason.SHADOW_INCONCLUSIVE)
+            assert before.is_in_shadow or back.reason not in only_there
+            assert not before.is_in_shadow or back.reason is not Reason.ANALYSIS_FAILED
 
     def is_deserted(self) -> bool:
         """Whether users are sent to a Service with nothing ready behind it."""
@@ -211,7 +260,11 @@ class PlanMachine(RuleBasedStateMachine):
         assert before.stage is not None
         assert before.stage.programmed_at is not None
         assert assessed.stage is not None
-        assert 10 <= assessed.stage.requests <= self.served_to_candidate(before)
+        if before.is_in_shadow:
+            (comparisons,) = assessed.analysis
+            assert 10 <= comparisons.candidate.total <= self.world.compared
+        else:
+            assert 10 <= assessed.stage.requests <= self.served_to_candidate(before)
         assert self.world.now >= before.stage.programmed_at + timedelta(seconds=20)
         assert decided.cut is False
 
@@ -233,8 +286,10 @@ class PlanMachine(RuleBasedStateMachine):
 
     @invariant()
     def a_failed_verdict_never_waits(self) -> None:
-        if hasattr(self, "world") and self.world.rollout.status.candidate is not None:
-            assert self.world.rollout.status.verdict is not Verdict.FAIL
+        if not hasattr(self, "world") or self.world.rollout.status.candidate is None:
+            return
+        status = self.world.rollout.status
+        assert status.verdict is not Verdict.FAIL or (status.stage is not None and status.stage.regression)
 
 
 def _stage(status: RolloutStatus) -> int:

@@ -23,6 +23,8 @@ def spec(**changes: Any) -> RolloutSpec:
         {"stages": [{"weight": "50%"}, {**AUDIENCE, "weight": "5%"}, LAST]},
         {"agent": {"code": {"service": {"name": "agent", "port": 80}}}},
         {"analysis": {"interval": "100ms", "falseRollbackRate": "50%"}},
+        {"shadow": {}},
+        {"shadow": {"minDuration": "1d", "maxDuration": "2d", "noise": "0%"}},
     ],
 )
 def test_a_spec_that_the_api_server_takes_breaks_no_rule(changes: dict[str, Any]) -> None:
@@ -49,6 +51,25 @@ def test_a_spec_that_the_api_server_takes_breaks_no_rule(changes: dict[str, Any]
         (
             {"analysis": {"guardrails": [{"name": "toolErrors", "maxShare": "60%"}]}},
             "spec.analysis.guardrails: maxShare must be above 0% and up to 50%",
+        ),
+        ({"shadow": {"fraction": "60%"}}, "spec.shadow.fraction: must be above 0% and up to 50%"),
+        (
+            {"shadow": {"minDuration": "3d"}},
+            "spec.shadow.minDuration: minDuration (default 10m) must not be longer than maxDuration",
+        ),
+        ({"shadow": {"timeout": "11m"}}, "spec.shadow.timeout: must be from 1s to 10m"),
+        (
+            {"shadow": {"removeHeaders": ["host"]}},
+            "spec.shadow.removeHeaders: mirrored requests need host",
+        ),
+        (
+            {
+                "shadow": {},
+                "analysis": {
+                    "metrics": [{"name": "shadow", "total": {"metric": "a"}, "bad": {"metric": "b"}}]
+                },
+            },
+            "spec.analysis.metrics: shadow is the name of what spec.shadow compares",
         ),
         ({"stages": [{}, LAST]}, "spec.stages[0]: a stage without audience needs a weight"),
         ({"stages": [{"weight": "0%"}, LAST]}, "spec.stages[0].weight: must be above 0%"),

@@ -8,14 +8,13 @@ from controller.core.outcome import Outcome, Report, View
 
 
 def accept(view: View) -> Outcome | None:
-    """No candidate yet -> the wanted artifact becomes it; stages and analysis are frozen for this attempt."""
+    """No candidate yet -> the wanted artifact becomes it; stages, shadow and analysis are frozen for this attempt."""
     if view.status.candidate is not None:
         return None
     spec = view.snapshot.rollout.spec
     candidate = CandidateRef(revision=view.wanted_revision, artifact_id=view.wanted)
-    status = view.without_candidate().model_copy(
-        update={"candidate": candidate, "frozen": Frozen(stages=spec.stages, analysis=spec.analysis)}
-    )
+    frozen = Frozen(stages=spec.all_stages, analysis=spec.analysis, shadow=spec.shadow)
+    status = view.without_candidate().model_copy(update={"candidate": candidate, "frozen": frozen})
     text = f"{candidate.revision} is the new candidate"
     return Outcome(
         status,

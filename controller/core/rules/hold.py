@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from controller.api.quantities import format_time
 from controller.api.reasons import Reason, Verdict
+from controller.api.shadow import InsufficientAction
 from controller.api.status import RolloutStatus
 from controller.core.guardrails import is_held
+from controller.core.inconclusive import inconclusive
 from controller.core.outcome import Outcome, Report, View
 from controller.core.reading import is_overridden
 from controller.core.stages import stage_end
@@ -13,7 +15,7 @@ from controller.core.stages import stage_end
 
 def hold(view: View) -> Outcome | None:
     """Anything but passing evidence, read in this very plan, after minDuration."""
-    report = _report(view)
+    report = _in_shadow(view) if view.status.is_in_shadow else _report(view)
     return Outcome(view.status, report) if report else None
 
 
@@ -21,7 +23,9 @@ def _report(view: View) -> Report | None:
     status, end = view.status, stage_end(view.stage, view.snapshot.stages)
     if status.evidence is not None and status.evidence.problem:
         return Report("True", Reason.ANALYSIS_BLIND, f"the weight is held: {status.evidence.problem}")
-    if lacking := _lacking(status):
+    ended = inconclusive(view)
+    lacking = None if ended and ended[0] is InsufficientAction.ADVANCE else _lacking(status)
+    if lacking:
         return lacking
     if view.now < end:
         until = f"stage {view.stage.title} goes on until {format_time(end)}"
@@ -47,3 +51,16 @@ def _lacking(status: RolloutStatus) -> Report | None:
             "True", limit.reason or Reason.AWAITING_EVIDENCE, f"{limit.name} limit: {limit.message}"
         )
     return None
+
+
+def _in_shadow(view: View) -> Report | None:
+    """What keeps a candidate that serves nobody yet: it is no matter of weight."""
+    if view.stage.regression:
+        words = f"{view.candidate.revision} stays in the shadow: {view.stage.regression}"
+        return Report("True", Reason.SHADOW_REGRESSION, words)
+    report, ended = _report(view), inconclusive(view)
+    if report is None or report.reason is not Reason.AWAITING_EVIDENCE:
+        return report
+    if ended:
+        return Report("True", Reason.SHADOW_INCONCLUSIVE, ended[1])
+    return Report("True", Reason.SHADOWING, report.message)

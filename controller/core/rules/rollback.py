@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from controller.api.guardrails import GuardrailAction
 from controller.api.reasons import Reason, Verdict
 from controller.api.rollout import Delivery
+from controller.api.shadow import InsufficientAction
 from controller.api.status import CandidateRef, RollbackRecord
 from controller.core.images import drift_of
+from controller.core.inconclusive import inconclusive
 from controller.core.outcome import Outcome, Report, View
 from controller.core.snapshot import Drift
 
@@ -71,9 +73,11 @@ def take_back(view: View, found: Trigger) -> Outcome:
     why = f"{found.metric} is {found.message}" if found.metric else found.message
     where = f"at {record.stage}" if record.stage else "before its first stage"
     text = f"{view.candidate.revision} was taken back {where}: {why}"
+    # Who is told of a regression that no user has met need not look for it among those that users did.
+    told = found.reason if found.reason is Reason.SHADOW_REGRESSION else Reason.ROLLING_BACK
     return Outcome(
         status,
-        progressing=Report("False", Reason.ROLLING_BACK, text),
+        progressing=Report("False", told, text),
         healthy=Report("False", Reason.ROLLED_BACK, text),
     )
 
@@ -96,9 +100,19 @@ def _ordered(view: View) -> Trigger | None:
 
 def _failed(view: View) -> Trigger | None:
     failed = next((m for m in view.status.analysis if m.verdict is Verdict.FAIL), None)
-    if failed is None:
+    if failed is None or view.stage.regression:
         return None
+    if view.status.is_in_shadow:
+        return Trigger(Reason.SHADOW_REGRESSION, failed.message, failed.name)
     return Trigger(Reason.ANALYSIS_FAILED, failed.message + _about_stable(view), failed.name)
+
+
+def _unknown(view: View) -> Trigger | None:
+    """Comparisons in the shadow said too little for too long, and that is enough for whoever wrote the spec."""
+    ended = inconclusive(view)
+    if ended is None or ended[0] is not InsufficientAction.ROLLBACK or view.snapshot.rollout.spec.paused:
+        return None
+    return Trigger(Reason.SHADOW_INCONCLUSIVE, ended[1])
 
 
 def _beyond_limit(view: View) -> Trigger | None:
@@ -141,7 +155,7 @@ def _rewritten(view: View) -> Drift | None:
     return next((each for each in changed if each.artifact_id == artifact), None)
 
 
-TRIGGERS = (_latched, _ordered, _failed, _beyond_limit, _deserted, _drifted)
+TRIGGERS = (_latched, _ordered, _failed, _unknown, _beyond_limit, _deserted, _drifted)
 
 
 def _about_stable(view: View) -> str:

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
+from controller.api.agent import FrozenAgent
 from controller.api.delivery import Analysis, default_stages
 from controller.api.reasons import Reason
-from controller.reconcilers.observed import observe_rollout
+from controller.core.artifact import artifact_id
+from controller.reconcilers.observed import observe_revision, observe_rollout
 from controller.runtime.store import InvalidObjectError
 from tests.crds.refusals import REFUSALS, Refusal
 
@@ -43,6 +45,16 @@ def test_rollouts_that_are_delivered_alike_share_how(spec: dict[str, Any]) -> No
 def test_what_is_left_out_has_its_defaults() -> None:
     spec = observe_rollout(_raw("agent")).rollout.spec
     assert (spec.stages, spec.analysis) == (default_stages(), Analysis())
+
+
+def test_a_revision_is_known_with_its_model() -> None:
+    """A judge may be neither of those whose answers it compares."""
+    agent = {"code": {"url": "http://v1"}, "model": {"provider": "openai", "name": "gpt-x"}}
+    for parts, model in ((agent, "openai/gpt-x"), ({"code": agent["code"]}, "")):
+        artifact = artifact_id(FrozenAgent.model_validate(parts))
+        spec = {"rollout": "agent", "artifactID": artifact, "agent": parts}
+        metadata = {"name": "agent-1", "namespace": "shop"}
+        assert observe_revision({"metadata": metadata, "spec": spec}).revision.model == model
 
 
 @pytest.mark.parametrize(
@@ -113,6 +125,8 @@ HARMLESS = frozenset(
         "dependency with a long name",
         "affinity header of the router",
         "audience header of the router",
+        "shadow without a header twice",
+        "shadow with an unknown field",
         "service by its domain",
         "service of another namespace",
         "service name in upper case",

@@ -640,6 +640,16 @@ async def test_a_taken_host_is_told_with_its_owner(world: World) -> None:
     assert "shop/older" in accepted.message
 
 
+async def test_a_shadow_that_nobody_compares_is_refused_with_the_way_out(world: World) -> None:
+    world.want("http://v2", shadow={})
+    await world.reconcile()
+    accepted = world.rollout.status.condition(ConditionType.ACCEPTED)
+    assert accepted is not None
+    assert (accepted.status, accepted.reason) == ("False", Reason.SHADOW_NOT_AVAILABLE)
+    assert "spec.shadow: the operator was started without --shadow-address" in accepted.message
+    assert world.rollout.status.candidate is None
+
+
 async def test_revisions_beyond_the_history_are_deleted_even_if_someone_was_faster(world: World) -> None:
     for version in ("v2", "v3"):
         world.want(

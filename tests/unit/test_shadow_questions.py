@@ -1,0 +1,38 @@
+"""What is asked of the metric source about comparisons."""
+
+from __future__ import annotations
+
+from controller.core.agents import FIT, MEASURES, shadow_definition
+from controller.core.catalogue import CounterTerm
+from controller.core.shadow.comparison import COMPARISONS
+from controller.reconcilers.gather import report_questions
+from tests.comparing import shadowing
+
+
+def test_comparisons_are_those_that_were_judged_of_which_losses_are_bad() -> None:
+    found = shadow_definition("shop/agent")
+    assert found.total == tuple(CounterTerm(COMPARISONS, (("bin", each),)) for each in ("win", "tie", "loss"))
+    assert found.bad == (CounterTerm(COMPARISONS, (("bin", "loss"),)),)
+    assert found.scope == (("rollout", "shop/agent"),)
+    assert found.names == {COMPARISONS, FIT, MEASURES}
+
+
+def test_in_the_shadow_nothing_but_comparisons_of_both_versions_is_asked_of_others() -> None:
+    metrics = [{"name": "errors"}, {"name": "toolErrors"}]
+    world = shadowing({"minDuration": "1h"}, analysis={"metrics": metrics})
+    world.live(60)
+    status = world.rollout.status
+    assert status.stable is not None
+    assert status.candidate is not None
+    (question,) = report_questions(world.snapshot(), world.now)
+    assert question.label == "revision"
+    assert question.names == {COMPARISONS, FIT, MEASURES}
+    assert question.values == {status.stable.revision, status.candidate.revision}
+
+
+def test_afterwards_they_are_only_asked_where_they_go_on() -> None:
+    for also, asked in ((True, 1), (False, 0)):
+        world = shadowing({"alsoInStages": also})
+        while world.rollout.status.is_in_shadow:
+            world.live(15)
+        assert len(report_questions(world.snapshot(), world.now)) == asked
