@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -14,11 +14,13 @@ from controller.adapters.envoy.naming import cluster_name
 from controller.adapters.ports import MetricSourceError
 from controller.adapters.prometheus import Found, edge_texts
 from controller.api.delivery import ROUTER_METRICS, MetricName
+from controller.api.guardrails import ARTIFACT, REVISION, Guardrail, GuardrailName
 from controller.api.rollout import AgentRollout
 from controller.api.selectors import VersionForm
 from controller.api.status import VersionRef
 from controller.core.agents import EDGE, NAMESPACE_LABEL, AgentDefinition
 from controller.core.artifact import artifact_id, revision_name
+from controller.core.daily_cost import cost_queries
 from controller.core.guardrails import read_definitions
 from controller.core.queries import about
 
@@ -113,9 +115,18 @@ async def check(rollout: AgentRollout, ask: Ask) -> AsyncIterator[Finding]:
         for probe in _probes(definition):
             yield await look(rollout, definition, probe, ask)
     for guardrail in analysis.guardrails:
-        for counts in ("query", "samples"):
-            if query := getattr(guardrail, counts):
-                yield await _of_query(rollout, Probe(guardrail.name, counts, query), ask)
+        for counts, query in _queries(guardrail, rollout).items():
+            yield await _of_query(rollout, Probe(guardrail.name, counts, query), ask)
+
+
+def _queries(guardrail: Guardrail, rollout: AgentRollout) -> Mapping[str, str]:
+    """What a guardrail asks, by what it gives."""
+    if guardrail.name == GuardrailName.DAILY_COST:
+        any_version = VersionRef(revision=REVISION, artifact_id=ARTIFACT)
+        namespace = rollout.metadata.namespace
+        return cost_queries(guardrail, rollout.spec.analysis.metrics, namespace, any_version)
+    asked = {"query": guardrail.query, "samples": guardrail.samples}
+    return {counts: query for counts, query in asked.items() if query}
 
 
 async def _of_query(rollout: AgentRollout, probe: Probe, ask: Ask) -> Finding:

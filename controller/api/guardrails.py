@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from controller.api.model import Model
 from controller.api.quantities import WORD, Duration, Rate, rule, word
+from controller.api.selectors import LabelValues
 
 
 class GuardrailName(StrEnum):
@@ -21,6 +22,8 @@ class GuardrailName(StrEnum):
     """The P95 of the time to an answer, beside the one that stable had before the candidate's first request."""
     TOKENS_PER_TASK = "tokensPerTask"
     """The mean of the tokens of a task, beside what is expected."""
+    DAILY_COST = "dailyCost"
+    """What the agent cost in 24 hours, beside the mean of the seven days before."""
 
 
 class GuardrailAction(StrEnum):
@@ -37,15 +40,15 @@ class GuardrailAction(StrEnum):
 ARTIFACT, REVISION = "$artifact", "$revision"
 """What stands in a query for the artifact ID of a version, and for the name of its AgentRevision."""
 
-_BUILT_IN = "['toolErrors', 'latency', 'tokensPerTask']"
-_SHARES = "maxShare and window belong to toolErrors: latency and tokensPerTask have a factor"
+_BUILT_IN = "['toolErrors', 'latency', 'tokensPerTask', 'dailyCost']"
+_SHARES = "maxShare and window belong to toolErrors: latency, tokensPerTask and dailyCost have a factor"
 _FACTORS = "toolErrors has a maxShare, such as 5%, and no factor"
-_NEEDS_QUERY = "a guardrail of your own needs a query; built in are toolErrors, latency and tokensPerTask"
-_IS_BUILT_IN = (
-    "toolErrors, latency and tokensPerTask have no query: choose another name for a guardrail of your own"
+_NEEDS_QUERY = (
+    "a guardrail of your own needs a query; built in are toolErrors, latency, tokensPerTask and dailyCost"
 )
+_IS_BUILT_IN = "toolErrors, latency, tokensPerTask and dailyCost have no query: choose another name for a guardrail of your own"
 _OF_QUERIES = "max, min, for and samples belong to a guardrail with a query"
-_NO_FACTOR = "factor belongs to latency and tokensPerTask: the limit of a query is max or min"
+_NO_FACTOR = "factor belongs to latency, tokensPerTask and dailyCost: the limit of a query is max or min"
 _NEEDS_LIMIT = "query needs max, min or both"
 _CROSSED = "min must not be above max"
 _NO_TIME = "for must be a duration above zero, such as 5m"
@@ -56,7 +59,14 @@ _NEEDS_SAMPLES = (
 _ABOVE_ONE = "factor must be above 1, such as 2 or 1.5"
 _OF_STABLE = (GuardrailName.LATENCY, GuardrailName.TOKENS_PER_TASK)
 _EXPECTED = "expected belongs to tokensPerTask"
+_LABELS = "labels belong to dailyCost"
 
+
+_MULTIPLES: dict[str, float] = {
+    GuardrailName.LATENCY: 2.0,
+    GuardrailName.TOKENS_PER_TASK: 3.0,
+    GuardrailName.DAILY_COST: 1.5,
+}
 
 _Query = Annotated[str, Field(min_length=1, max_length=2048)]
 _Limit = Annotated[float, Field(allow_inf_nan=False)]
@@ -65,8 +75,8 @@ _Limit = Annotated[float, Field(allow_inf_nan=False)]
 class Guardrail(Model):
     """One limit.
 
-    A built-in one is broken when the evidence for that is a thousand times more probable than within the limit; one with a
-    query when its value was beyond the limit for long enough.
+    toolErrors, latency and tokensPerTask are broken when the evidence for that is a thousand times more probable than within
+    the limit; one with a query when its value was beyond the limit for long enough; dailyCost when its sum is.
     """
 
     model_config = ConfigDict(
@@ -77,6 +87,7 @@ class Guardrail(Model):
                 # For a number without decimals the API server takes a minimum of 1.01 for one of 1.
                 rule("!has(self.factor) || double(self.factor) > 1.0", _ABOVE_ONE),
                 rule("self.name == 'tokensPerTask' || !has(self.expected)", _EXPECTED),
+                rule("self.name == 'dailyCost' || !has(self.labels)", _LABELS),
                 rule(f"self.name in {_BUILT_IN} || has(self.query)", _NEEDS_QUERY),
                 rule(f"!(self.name in {_BUILT_IN} && has(self.query))", _IS_BUILT_IN),
                 # CEL's own words are escaped: __for__ is for.
@@ -102,7 +113,8 @@ class Guardrail(Model):
     ] = Field(
         description="toolErrors limits the share of calls of tools that end in an error. latency limits the P95 to a "
         "multiple of what stable had before the candidate's first request. tokensPerTask limits the mean to a multiple "
-        "of what is expected. Any other name is a guardrail of your own, with a query."
+        "of what is expected. dailyCost limits what all versions of the agent cost in 24 hours to a multiple of the mean of the "
+        "seven days before. Any other name is a guardrail of your own, with a query."
     )
     max_share: Rate | None = Field(
         default=None, description="For toolErrors: the largest share that is allowed; 5% if left out."
@@ -113,12 +125,17 @@ class Guardrail(Model):
     )
     factor: Annotated[float, Field(ge=1.01, le=1000)] | None = Field(
         default=None,
-        description="For latency and tokensPerTask: the largest multiple that is allowed; 2 and 3 if left out.",
+        description="For latency, tokensPerTask and dailyCost: the largest multiple that is allowed; 2, 3 and 1.5 if left out.",
     )
     expected: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = Field(
         default=None,
         description="For tokensPerTask: the mean that is expected; what stable had before the candidate's first request "
         "if left out.",
+    )
+    labels: LabelValues | None = Field(
+        default=None,
+        description="For dailyCost: labels that all series of this agent have, such as job, where others in the namespace "
+        "report their cost too.",
     )
     query: _Query | None = Field(
         default=None,
@@ -138,13 +155,14 @@ class Guardrail(Model):
     )
     min_samples: Annotated[int, Field(ge=11, le=1_000_000_000)] = Field(
         default=50,
-        description="So many events of the candidate must have been counted in the stage, or be given by samples.",
+        description="So many events of the candidate must have been counted in the stage, or be given by samples; for dailyCost "
+        "so many tasks of all versions in the last 24 hours.",
     )
-    action: GuardrailAction = Field(
-        default=GuardrailAction.ROLLBACK,
+    action: GuardrailAction | None = Field(
+        default=None,
         description="What follows when the limit is broken by the candidate alone. Rollback: it is taken back. Hold: "
         "the weight is held. Alert: people are told by the condition WithinLimits, and nothing else. What stable "
-        "breaks as well is always held, or told.",
+        "breaks as well is always held, or told. Left out: Alert for dailyCost, Rollback for all others.",
     )
 
     @model_validator(mode="after")
@@ -159,6 +177,8 @@ class Guardrail(Model):
             raise ValueError(_ABOVE_ONE)
         if self.name != GuardrailName.TOKENS_PER_TASK and self.expected is not None:
             raise ValueError(_EXPECTED)
+        if self.name != GuardrailName.DAILY_COST and self.labels is not None:
+            raise ValueError(_LABELS)
         return self
 
     @model_validator(mode="after")
@@ -178,7 +198,7 @@ class Guardrail(Model):
             _NEEDS_LIMIT: not limits,
             _CROSSED: limits != sorted(limits),
             _NO_TIME: self.for_ == timedelta(0),
-            _NEEDS_SAMPLES: self.action is GuardrailAction.ROLLBACK and self.samples is None,
+            _NEEDS_SAMPLES: self.follows is GuardrailAction.ROLLBACK and self.samples is None,
         }
         if problem := next((words for words, is_so in problems.items() if is_so), ""):
             raise ValueError(f"{self.name}: {problem}")
@@ -192,7 +212,14 @@ class Guardrail(Model):
     @property
     def multiple(self) -> float:
         """The largest multiple."""
-        return self.factor or (2.0 if self.name == GuardrailName.LATENCY else 3.0)
+        return self.factor or _MULTIPLES[self.name]
+
+    @property
+    def follows(self) -> GuardrailAction:
+        """What follows when the limit is broken."""
+        return self.action or (
+            GuardrailAction.ALERT if self.name == GuardrailName.DAILY_COST else GuardrailAction.ROLLBACK
+        )
 
     @property
     def over(self) -> timedelta:

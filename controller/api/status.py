@@ -140,7 +140,10 @@ class GuardrailStatus(Model):
         description="The candidate's events in this stage, and those beyond the limit.",
     )
     evidence: float = Field(default=1.0, description="E-value of the limit being broken; 1000 is enough.")
-    value: float | None = Field(default=None, description="What the query of a guardrail of one's own gave.")
+    value: float | None = Field(
+        default=None,
+        description="What the query of a guardrail of one's own gave; of dailyCost the dollars of the last 24 hours.",
+    )
     message: str = Field(default="", description="The numbers behind the verdict, in a sentence.")
 
 
@@ -198,7 +201,8 @@ class GuardrailEvidence(Model):
         default="", description="State of the same test of stable."
     )
     counted_until: Time | None = Field(
-        default=None, description="The end of the last counted interval, for what agents report."
+        default=None,
+        description="The end of the last counted interval, for what agents report; for dailyCost when it was last asked.",
     )
     beyond: Elapsed = Field(
         default=timedelta(0), description="For how long the value of its query was seen beyond the limit."

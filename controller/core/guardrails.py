@@ -26,6 +26,7 @@ from controller.api.status import (
 )
 from controller.core.agents import AgentDefinition, definition_of, definitions
 from controller.core.counts import Span, UnusableSamplesError
+from controller.core.daily_cost import daily_cost
 from controller.core.evidence import summed
 from controller.core.limits import THRESHOLD, mean_log_e_values, share_log_e_values
 from controller.core.queries import queried
@@ -69,7 +70,7 @@ class _Interval:
 
 def definition_for(guardrail: Guardrail, metrics: Iterable[Metric]) -> AgentDefinition | None:
     """The series that agents report for it, read as the metric of the same name is; None if it reads none of theirs."""
-    if guardrail.query is not None or guardrail.name == GuardrailName.LATENCY:
+    if guardrail.query is not None or guardrail.name in {GuardrailName.LATENCY, GuardrailName.DAILY_COST}:
         return None
     same = (metric for metric in metrics if metric.name == guardrail.name)
     return definition_of(next(same, Metric(name=guardrail.name)))
@@ -105,17 +106,23 @@ def guarded(
         UnknownStateError: If a stored test is not one of this version's.
     """
     known = {each.name: each for each in before.guardrails}
-    shown = {each.name: each.candidate for each in status.guardrails}
+    shown = {each.name: each for each in status.guardrails}
     evidence: list[GuardrailEvidence] = []
     said: list[GuardrailStatus] = []
     for guardrail in snapshot.analysis.guardrails:
         state = known.get(guardrail.name) or GuardrailEvidence(name=guardrail.name)
-        if guardrail.query is not None:
-            state, told = queried(guardrail, snapshot, status, state)
+        so_far = shown.get(guardrail.name)
+        if guardrail.query is not None or guardrail.name == GuardrailName.DAILY_COST:
+            state, told = (
+                daily_cost(guardrail, snapshot, state, so_far)
+                if guardrail.query is None
+                else queried(guardrail, snapshot, status, state)
+            )
             evidence.append(state)
             said.append(told)
             continue
-        counts, lasts, problem, verdict = shown.get(guardrail.name, Counts()), True, "", Verdict.ERROR
+        counts, lasts, problem = so_far.candidate if so_far else Counts(), True, ""
+        verdict = Verdict.ERROR
         try:
             if found := _interval(guardrail, snapshot, status, state, slow, not_before):
                 state = _after(guardrail, state, found, snapshot.analysis.clustering)
@@ -132,7 +139,7 @@ def guarded(
             GuardrailStatus(
                 name=guardrail.name,
                 verdict=verdict,
-                action=guardrail.action,
+                action=guardrail.follows,
                 candidate=counts,
                 message=problem,
             )
@@ -240,7 +247,7 @@ def _after(
     if baseline.e_value >= THRESHOLD:
         # What breaks the limit for stable is not the candidate's doing, and is not held against it once it is over.
         test = test.at_most(0.0)
-    elif guardrail.action is not GuardrailAction.ROLLBACK:
+    elif guardrail.follows is not GuardrailAction.ROLLBACK:
         test = test.at_most(_MOST_LOG_EVIDENCE)
     return state.model_copy(
         update={"test": test.encode(), "baseline": baseline.encode(), "counted_until": found.until}
@@ -271,7 +278,7 @@ def _judged(
     return GuardrailStatus(
         name=guardrail.name,
         verdict=verdict,
-        action=guardrail.action,
+        action=guardrail.follows,
         reason=reason,
         candidate=counts,
         evidence=float(f"{e_value:.6g}"),

@@ -9,29 +9,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
-from controller.api.delivery import Analysis, Stage
-from controller.api.guardrails import ARTIFACT, REVISION, Guardrail
+from controller.api.delivery import Stage
+from controller.api.guardrails import ARTIFACT, REVISION, Guardrail, GuardrailName
 from controller.api.reasons import Reason, Verdict
 from controller.api.status import Counts, GuardrailEvidence, GuardrailStatus, RolloutStatus, VersionRef
-from controller.core.snapshot import Answer, Samples, Snapshot
+from controller.core.answers import NothingError, UnknownError, value_of
+from controller.core.daily_cost import asked_of, is_due
+from controller.core.snapshot import Samples, Snapshot
 from controller.core.stages import comparisons
 
 MISSED = 2
 """Evaluations further apart than so many intervals do not tell what was between them."""
-
-
-class _UnknownError(Exception):
-    """There is no value; the message says why."""
-
-    verdict = Verdict.ERROR
-
-
-class _NothingError(_UnknownError):
-    """There is none yet, as before the first event of a series."""
-
-    verdict = Verdict.INSUFFICIENT
 
 
 def about(query: str, version: VersionRef) -> str:
@@ -39,14 +29,28 @@ def about(query: str, version: VersionRef) -> str:
     return query.replace(ARTIFACT, version.artifact_id).replace(REVISION, version.revision)
 
 
-def queries(status: RolloutStatus, stages: Sequence[Stage], analysis: Analysis) -> tuple[str, ...]:
+def queries(snapshot: Snapshot, now: datetime) -> tuple[str, ...]:
     """What is to be asked at an evaluation; nothing before the candidate serves anybody."""
-    asked: dict[str, None] = {}
-    for guardrail in analysis.guardrails:
+    status, stages, asked = snapshot.rollout.status, snapshot.stages, dict[str, None]()
+    if not comparisons(status, stages):
+        return ()
+    for guardrail in snapshot.analysis.guardrails:
+        if guardrail.name == GuardrailName.DAILY_COST and is_due(*_known(status, guardrail), now):
+            asked |= dict.fromkeys(asked_of(guardrail, snapshot).values())
         for version in _served(guardrail, status, stages):
             texts = (guardrail.query, guardrail.samples if version is status.candidate else None)
             asked |= {about(text, version): None for text in texts if text is not None}
     return tuple(asked)
+
+
+def _known(
+    status: RolloutStatus, guardrail: Guardrail
+) -> tuple[GuardrailEvidence | None, GuardrailStatus | None]:
+    states = status.evidence.guardrails if status.evidence else []
+    return (
+        next((each for each in states if each.name == guardrail.name), None),
+        next((each for each in status.guardrails if each.name == guardrail.name), None),
+    )
 
 
 def queried(
@@ -58,7 +62,7 @@ def queried(
     seen = _Seen(guardrail, state, snapshot.samples)
     try:
         return seen.judged(candidate, stable, MISSED * snapshot.analysis.interval)
-    except _UnknownError as error:
+    except UnknownError as error:
         return seen.unknown(error.verdict, str(error))
 
 
@@ -76,7 +80,7 @@ class _Seen:
         """With a value of the candidate.
 
         Raises:
-            _UnknownError: If it has none.
+            UnknownError: If it has none.
         """
         value = self._value("query", candidate)
         events = math.floor(self._value("samples", candidate)) if self.guardrail.samples else 0
@@ -126,11 +130,11 @@ class _Seen:
         """Stable's value if it is beyond the limit; one that has none yet is not.
 
         Raises:
-            _UnknownError: If it cannot be read.
+            UnknownError: If it cannot be read.
         """
         try:
             value = self._value("query", version)
-        except _NothingError:
+        except NothingError:
             return None
         return value if self._is_beyond(value) else None
 
@@ -139,20 +143,7 @@ class _Seen:
         return (least is not None and value < least) or (most is not None and value > most)
 
     def _value(self, field: str, version: VersionRef) -> float:
-        answer = self.samples.answers.get(
-            about(getattr(self.guardrail, field), version), Answer(problem=f"{field} was not asked yet")
-        )
-        if answer.problem:
-            raise _UnknownError(answer.problem)
-        if len(answer.values) > 1:
-            raise _UnknownError(
-                f"{field} gives {len(answer.values)} values, and must give one: put it into sum() or max()"
-            )
-        if not answer.values or math.isnan(answer.values[0]):
-            raise _NothingError(f"{field} gives {'no number' if answer.values else 'nothing'} yet")
-        if math.isinf(answer.values[0]):
-            raise _UnknownError(f"{field} gives {answer.values[0]}, which is no number to compare")
-        return answer.values[0]
+        return value_of(self.samples.answers, about(getattr(self.guardrail, field), version), field)
 
     def _status(
         self, verdict: Verdict, message: str, value: float | None, events: int, reason: Reason | None = None
@@ -160,7 +151,7 @@ class _Seen:
         return GuardrailStatus(
             name=self.guardrail.name,
             verdict=verdict,
-            action=self.guardrail.action,
+            action=self.guardrail.follows,
             reason=reason,
             candidate=Counts(total=max(events, 0)),
             value=value,

@@ -147,7 +147,7 @@ class Gatherer:
         self, snapshot: Snapshot, now: datetime, is_cut: Callable[[Snapshot], bool]
     ) -> Samples:
         """What all sources say; without those that are slower than the routers' counters, if these decide by themselves."""
-        asked = queries(snapshot.rollout.status, snapshot.stages, snapshot.analysis)
+        asked = queries(snapshot, now)
         # The next evaluation of the routers' counters must not come late either.
         patience = snapshot.analysis.interval.total_seconds() / 2
         reports = [
@@ -156,7 +156,7 @@ class Gatherer:
         ]
         values = [asyncio.create_task(self._value(query, now, patience)) for query in asked]
         try:
-            series, problem = await self._answer(_question(snapshot, self._catalogue, now))
+            series, problem = await self._answer(router_question(snapshot, self._catalogue, now))
             early = Samples(
                 now,
                 series,
@@ -201,7 +201,7 @@ class Gatherer:
             return Answer(problem=problem)
 
 
-def _question(snapshot: Snapshot, catalogue: Catalogue, now: datetime) -> Question:
+def router_question(snapshot: Snapshot, catalogue: Catalogue, now: datetime) -> Question:
     """What this evaluation needs: the compared versions' counters, or stable's past before the first stage."""
     key, status = snapshot.rollout.metadata.key, snapshot.rollout.status
     edges: set[float] | None = None

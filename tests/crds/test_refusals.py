@@ -107,6 +107,7 @@ def test_apply_refuses(refusal: Refusal, control_plane: ControlPlane, shop: str)
                 {"name": "tokensPerTask", "expected": 1, "minSamples": 11},
                 {"name": "own", "query": "u" * 2048, "max": 0.5, "min": 0, "for": "1ms", "samples": "u"},
                 {"name": "other-0", "query": "$artifact", "min": -1, "action": "Alert"},
+                {"name": "dailyCost", "factor": 1.2, "labels": {"job": "support"}, "action": "Rollback"},
             ],
         ),
         ("spec.agent.code.url", "https://[2001:db8::1]:65535/"),

@@ -168,7 +168,7 @@ async def evaluated(world: TalkingRollout, before: AgentRollout, prometheus: Pro
     try:
         for at in (world.now - timedelta(seconds=ago) for ago in (45, 30, 15, 0)):
             snapshot = replace(world.snapshot(), rollout=before)
-            asked = queries(before.status, snapshot.stages, snapshot.analysis)
+            asked = queries(snapshot, at)
             answers = {query: Answer(await source.values(query, at)) for query in asked}
             series = tuple(
                 Series(dict(labels), tuple(sample for sample in samples if sample[0] <= at.timestamp()))

@@ -178,7 +178,7 @@ VERSIONED: dict[str, Any] = {"query": "refunds{artifact='$artifact', revision='$
 def asked_of(world: TalkingRollout) -> tuple[str, str]:
     """What is asked about candidate and stable."""
     status = world.rollout.status
-    candidate, samples, stable = queries(status, world.snapshot().stages, world.snapshot().analysis)
+    candidate, samples, stable = queries(world.snapshot(), world.now)
     assert samples == "answers"
     for version, query in ((status.candidate, candidate), (status.stable, stable)):
         assert version is not None
@@ -225,12 +225,11 @@ def test_a_stable_that_cannot_be_asked_takes_no_candidate_back() -> None:
 
 def test_nothing_is_asked_before_a_candidate_serves_nor_of_guardrails_without_a_query() -> None:
     world = talking("errors", stages=STAGES, guardrails=[QUERY, {"name": "toolErrors"}])
-    analysis = world.snapshot().analysis
-    assert queries(world.rollout.status, world.snapshot().stages, analysis) == ()
+    assert queries(world.snapshot(), world.now) == ()
     world.want("http://v2")
     while world.rollout.status.stage is None:
         world.live(1)
-    assert queries(world.rollout.status, world.snapshot().stages, analysis) == ("refunds", "answers")
+    assert queries(world.snapshot(), world.now) == ("refunds", "answers")
 
 
 def test_a_value_that_moves_is_no_news() -> None:
