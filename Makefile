@@ -109,6 +109,10 @@ bench-decisions: $(SYNCED) ## Simulated rollouts: false rollbacks, good deliveri
 bench-shadow-decisions: $(SYNCED) ## Simulated shadows with a judge that errs: false alarms, and how many comparisons it takes
 	$(RUN) python -m tests.bench.shadow_decisions
 
+.PHONY: bench-evaluation
+bench-evaluation: $(SYNCED) ## Processor time of one evaluation: reading Prometheus' answer, counting, five metrics' tests
+	$(RUN) python -m tests.bench.evaluation
+
 .PHONY: e2e
 e2e: build ## Deliveries to real pods: E2E_KUBECONFIG=PATH names a cluster whose pod addresses can be reached from here
 	$(RUN) pytest -m e2e

@@ -25,6 +25,7 @@ from urllib3.util.retry import Retry
 
 from controller.adapters.ports import MetricSourceError, Question
 from controller.adapters.prometheus_http import CredentialsError, HttpConfig
+from controller.adapters.prometheus_json import Body, Element, decoded
 from controller.core.counts import Scrapes, Series
 
 MAX_SKEW_SECONDS = 2.0
@@ -113,7 +114,7 @@ class PrometheusSource:
             MetricSourceError: On refused, late or malformed answers.
         """
         query = _selector([name], {each: [value] for each, value in labels.items()}, window)
-        return await self._answer(lambda: tuple(map(_series, self._query(query, at))))
+        return await self._answer(lambda: tuple(self._matrix(query, at)))
 
     async def history(
         self, names: Iterable[str], labels: Mapping[str, str], start: datetime, end: datetime, step: timedelta
@@ -126,7 +127,7 @@ class PrometheusSource:
         query = _vector(names, {each: [value] for each, value in labels.items()})
 
         def ask() -> tuple[Series, ...]:
-            answer: list[dict[str, Any]] = self._client.custom_query_range(
+            answer: list[Element] = self._client.custom_query_range(
                 query, start, end, f"{step.total_seconds():.3f}", timeout=self._deadline
             )
             return tuple(map(_series, answer))
@@ -177,31 +178,36 @@ class PrometheusSource:
     def _ask(self, question: Question) -> tuple[Series, ...]:
         """Both queries, liveness first: a scrape that is stored between them shows in the counters alone."""
         processes = (
-            self._query(_selector(question.processes, {}, question.window), question.at)
+            self._matrix(_selector(question.processes, {}, question.window), question.at)
             if question.processes
             else []
         )
         wanted = {question.label: question.values, **_kept(question)}
-        counters = self._query(_selector(question.names, wanted, question.window), question.at)
-        answer = [_series(one) for one in processes], [_series(one) for one in counters]
-        if _of_two_servers(*answer):
+        counters = self._matrix(_selector(question.names, wanted, question.window), question.at)
+        if _of_two_servers(processes, counters):
             raise _UnusableAnswerError(
                 "is two servers that scrape at instants of their own: give each a --prometheus-url of its own, or keep "
                 "to one of them (sessionAffinity: ClientIP)"
             )
-        return (*answer[0], *answer[1])
+        return (*processes, *counters)
 
     def _look(self, query: str, at: datetime) -> list[Found]:
-        raw: list[Any] = self._query(query, at)
-        if raw and not isinstance(raw[0], dict):  # a scalar or a string: its instant, and its text
-            return [Found({}, float(raw[1]))]
-        if any("values" in each for each in raw):
+        raw = self._query(query, at)
+        elements = [each for each in raw if isinstance(each, Element)]
+        if raw and not elements:  # a scalar or a string: its instant, and its text
+            return [Found({}, float(each)) for each in raw[1:] if not isinstance(each, Element)]
+        if any(each.values for each in elements):
             raise _UnusableAnswerError("gave ranges of values, not one at an instant")
-        return [Found(each["metric"], float(each["value"][1])) for each in raw if "value" in each]
+        return [Found(each.metric, each.value[1]) for each in elements if each.value]
 
-    def _query(self, query: str, at: datetime) -> list[dict[str, Any]]:
+    def _matrix(self, query: str, at: datetime) -> list[Series]:
+        return [_series(each) for each in self._query(query, at) if isinstance(each, Element)]
+
+    def _query(self, query: str, at: datetime) -> list[Element | float | str]:
         params = {"time": f"{at.timestamp():.3f}"}
-        answer: list[dict[str, Any]] = self._client.custom_query(query, params=params, timeout=self._deadline)
+        answer: list[Element | float | str] = self._client.custom_query(
+            query, params=params, timeout=self._deadline
+        )
         return answer
 
 
@@ -242,7 +248,19 @@ class _Session(requests.Session):
         if answer.ok:
             _refuse_other_times(answer, sent, time.time())
             _refuse_a_part(answer)
-        return answer
+        return _Answer(answer)
+
+
+class _Answer(requests.Response):
+    """A response whose JSON is an answer of Prometheus."""
+
+    def __init__(self, answer: requests.Response) -> None:
+        super().__init__()
+        vars(self).update(vars(answer))
+
+    def json(self, **_: Any) -> Body:
+        """See ``requests.Response.json``."""
+        return decoded(self.content)
 
 
 def _refuse_other_times(answer: requests.Response, sent: float, received: float) -> None:
@@ -312,11 +330,12 @@ def _alternatives(values: Iterable[str]) -> str:
     return json.dumps("|".join(re.escape(each) for each in sorted(values)))
 
 
-def _series(raw: dict[str, Any]) -> Series:
+def _series(raw: Element) -> Series:
     """One series; native histograms are no numbers of events, and its reader will say so."""
-    floats = [(float(time), float(value)) for time, value in raw.get("values", ())]
-    others = [(float(time), math.nan) for time, _ in raw.get("histograms", ())]
-    return Series(raw["metric"], tuple(sorted(floats + others) if others else floats))
+    if not raw.histograms:
+        return Series(raw.metric, raw.values)
+    others = [(time, math.nan) for time, _ in raw.histograms]
+    return Series(raw.metric, tuple(sorted([*raw.values, *others])))
 
 
 def _tls_problem(error: BaseException) -> BaseException:

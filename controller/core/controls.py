@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from controller.api.status import Counts, MetricEvidence
+from controller.api.status import MetricEvidence
+from controller.core.counts import Events, Tallied
 from controller.core.dispersion import Scatter, clustering
 from controller.core.mixture import UnknownStateError, decode_state, encode_state
 from controller.core.soundness import ControlTest, control_log_e_values
@@ -30,11 +31,11 @@ class Controls:
         scatter: How the slices scattered within intervals.
     """
 
-    counts: tuple[Counts, ...] = (Counts(),) * CONTROL_SLICES
+    counts: tuple[Events, ...] = (Tallied(),) * CONTROL_SLICES
     check: ControlTest = field(default_factory=ControlTest)
     scatter: Scatter = field(default_factory=Scatter)
 
-    def after(self, slices: Sequence[Counts], stable: Counts, phi: float, enough: float) -> Controls:
+    def after(self, slices: Sequence[Events], stable: Events, phi: float, enough: float) -> Controls:
         """The state after one more interval.
 
         Args:
@@ -44,7 +45,7 @@ class Controls:
             enough: More evidence of noise than this makes no difference.
         """
         counts = tuple(
-            Counts(bad=before.bad + more.bad, total=before.total + more.total)
+            Tallied(before.bad + more.bad, before.total + more.total)
             for before, more in zip(self.counts, slices, strict=True)
         )
         check = self.check.after(control_log_e_values(slices, stable), phi)
@@ -65,11 +66,11 @@ class Controls:
         """
         counts, _, check = text.partition(";")
         *numbers, squares, expected = decode_state(counts, _VERSION, 2 * CONTROL_SLICES + 2)
-        if not all(0 <= number < math.inf for number in (*numbers, squares, expected)):
+        if min(*numbers, squares, expected) < 0 or max(*numbers, squares, expected) == math.inf:
             raise UnknownStateError(f"status.evidence has the unknown state {text[:60]!r}")
         pairs = zip(numbers[::2], numbers[1::2], strict=True)
         return cls(
-            tuple(Counts(bad=int(bad), total=int(total)) for bad, total in pairs),
+            tuple(Tallied(int(bad), int(total)) for bad, total in pairs),
             ControlTest.decode(check),
             Scatter(squares, expected),
         )
@@ -95,8 +96,8 @@ def clusterings(everyone: MetricEvidence | None, tests: int, prior: float, *, au
 
 def with_slices(
     state: MetricEvidence,
-    slices: list[list[Counts]],
-    stable: list[Counts] | None,
+    slices: Sequence[Sequence[Events]],
+    stable: Sequence[Events] | None,
     phis: list[float],
     enough: float,
 ) -> MetricEvidence:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
+from typing import NamedTuple, Protocol
 
 Process = frozenset[tuple[str, str]]
 """All labels of a process' liveness series but the name; every series of the process has them too."""
@@ -29,8 +30,7 @@ SCRAPERS_LABELS = frozenset(
 """Labels that say who scrapes an ``instance``, or why, as jobs, monitors and replicas of Prometheus do; not what it is."""
 
 
-@dataclass(frozen=True, slots=True)
-class Series:
+class Series(NamedTuple):
     """One counter of one scraped process.
 
     Attributes:
@@ -45,6 +45,25 @@ class Series:
     def identity(self) -> Process:
         """All labels but the name."""
         return frozenset((name, value) for name, value in self.labels.items() if name != "__name__")
+
+
+class Events(Protocol):
+    """Bad events among all of one arm, stored (``Counts``) or not."""
+
+    @property
+    def bad(self) -> int:
+        """The bad ones."""
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+
+
+class Tallied(NamedTuple):
+    """Events of an interval that are not stored as such; a hundred of them are an evaluation's."""
+
+    bad: int = 0
+    total: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,17 +186,22 @@ def increment(series: Series, span: Span, scrapes: Scrapes) -> int:
     Raises:
         UnusableSamplesError: If the newest sample is NaN, infinite or negative.
     """
-    usable = [(time, value) for time, value in series.samples if math.isfinite(value) and value >= 0]
-    if series.samples and (not usable or usable[-1] != series.samples[-1]):
+    if series.samples and not 0 <= series.samples[-1][1] < math.inf:
         name, instance = series.labels.get("__name__"), series.labels.get("instance")
         raise UnusableSamplesError(f"{name} of {instance} is {series.samples[-1][1]}")
-    if usable and usable[0][0] > span.after:
-        # When a series began is of interest only if that was not counted before; most are older.
-        born_after = scrapes.before(series, usable[0][0])
-        if born_after is not None:
-            usable.insert(0, (born_after, 0.0))
-    return sum(
-        round(value - before if value >= before else value)
-        for (began, before), (ended, value) in pairwise(usable)
-        if span.after < ended <= span.until and began >= span.not_before
-    )
+    moved, ended, after = 0, math.nan, 0.0
+    # From the newest back to the last that was counted before: most often one movement of a whole window is new.
+    for began, before in reversed(series.samples):
+        if not 0 <= before < math.inf:
+            continue
+        if span.after < ended <= span.until and began >= span.not_before:
+            moved += round(after - before if after >= before else after)
+        if began <= span.after:
+            return moved
+        ended, after = began, before
+    # When a series began is of interest only if that was not counted before; most are older.
+    if span.after < ended <= span.until:
+        born_after = scrapes.before(series, ended)
+        if born_after is not None and born_after >= span.not_before:
+            moved += round(after)
+    return moved

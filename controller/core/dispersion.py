@@ -24,7 +24,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from controller.api.status import Counts
+from controller.core.counts import Events
 
 PRIOR_SLICES = 8
 """The configured clustering counts as much as this many slices."""
@@ -46,7 +46,7 @@ class Scatter:
     squares: float = 0.0
     expected: float = 0.0
 
-    def after(self, slices: Sequence[Counts]) -> Scatter:
+    def after(self, slices: Sequence[Events]) -> Scatter:
         """The state after one more interval, by each slice's counts in it."""
         bad, total = sum(each.bad for each in slices), sum(each.total for each in slices)
         if bad in (0, total):
@@ -62,7 +62,7 @@ class Scatter:
         return (PRIOR_BUNCHES * prior**2 + self.squares) / (PRIOR_BUNCHES * prior + self.expected)
 
 
-def clustering(slices: Sequence[Counts], prior: float, scatter: Scatter | None = None) -> float:
+def clustering(slices: Sequence[Events], prior: float, scatter: Scatter | None = None) -> float:
     """φ, the larger of both estimates: max(1, (8·φ0 + Σ_j χ²_j) / (8 + J)) and ``Scatter.clustering``.
 
     Where the slices can say nothing, the prior stands alone: without slices, or with fewer than two bad or two good

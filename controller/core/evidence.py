@@ -9,7 +9,7 @@ from controller.core.statistics import (
     ODDS_RATIOS,
     HarmTest,
     Interval,
-    harm_log_e_values,
+    harm_log_e_values_of_each,
     log_e_value_against_reference,
     tolerated_rate,
 )
@@ -31,7 +31,9 @@ def updated(
     tests = [HarmTest.decode(text) for text in state.tests] or [HarmTest() for _ in candidate]
     references = state.reference or [Counts() for _ in candidate]
     if baseline:
-        values = [_against_baseline(c, b) for c, b in zip(candidate, baseline, strict=True)]
+        values = harm_log_e_values_of_each(
+            [_interval(c, b) for c, b in zip(candidate, baseline, strict=True)]
+        )
     else:
         # Against the past only the last test says something: of latency's edges the one of the tail. A median moves
         # with the load, which has just grown.
@@ -73,10 +75,6 @@ def safety_of(state: MetricEvidence, analysis: Analysis) -> Safety | None:
 
 def _interval(candidate: Counts, baseline: Counts) -> Interval:
     return Interval(candidate.bad, candidate.total, baseline.bad, baseline.total)
-
-
-def _against_baseline(candidate: Counts, baseline: Counts) -> tuple[float, ...]:
-    return harm_log_e_values(_interval(candidate, baseline))
 
 
 def _against_reference(candidate: Counts, reference: Counts, phi: float) -> tuple[float, ...]:

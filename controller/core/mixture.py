@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
-
-import numpy as np
-
-from controller.core.sums import log_sum_exp
-
-Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
+from functools import lru_cache
+from typing import Any, Self
 
 HORIZON = 240
 """Start times are weighted as if about this many intervals were ahead; nothing ends when they are over."""
@@ -32,7 +28,7 @@ class UnknownStateError(ValueError):
 
 def encode_state(version: str, *numbers: float) -> str:
     """One line of text for a test's state; ``decode_state`` reads it back."""
-    return " ".join([version, *(f"{number:.9g}" for number in numbers)])
+    return version + " %.9g" * len(numbers) % numbers
 
 
 def decode_state(text: str, version: str, count: int) -> tuple[float, ...]:
@@ -43,15 +39,15 @@ def decode_state(text: str, version: str, count: int) -> tuple[float, ...]:
     """
     found, *rest = text.split() or [""]
     try:
-        numbers = tuple(float(each) for each in rest)
+        numbers = tuple(map(float, rest))
     except ValueError:
         numbers = ()
-    if found != version or len(numbers) != count or any(math.isnan(each) for each in numbers):
+    if found != version or len(numbers) != count or any(map(math.isnan, numbers)):
         raise UnknownStateError(f"status.evidence has the unknown state {text[:60]!r}")
     return numbers
 
 
-def tempered(log_e_values: Floats, clustering: float | Floats) -> Floats:
+def tempered(log_e_values: Iterable[float], clustering: float) -> list[float]:
     """What log e-values of independent requests are worth where requests fail φ at a time.
 
     First to the 1/φ-th power: K requests prove as much as K/φ conversations. That alone is too sure, because φ is an
@@ -64,11 +60,25 @@ def tempered(log_e_values: Floats, clustering: float | Floats) -> Floats:
 
     Args:
         log_e_values: Of one interval.
-        clustering: φ ≥ 1; for several tests at once in a shape that fits.
+        clustering: φ ≥ 1.
     """
-    scaled = log_e_values / clustering
-    curved = np.maximum((np.asarray(clustering) - 1) / (BUNCHES * np.asarray(clustering)), _STRAIGHT)
-    return np.where(scaled > 0, np.log1p(curved * np.maximum(scaled, 0)) / curved, scaled)
+    curved = max((clustering - 1) / (BUNCHES * clustering), _STRAIGHT)
+    scaled = [each / clustering for each in log_e_values]
+    return [math.log1p(curved * each) / curved if each > 0 else each for each in scaled]
+
+
+def log_mean_exp(logarithms: Sequence[float]) -> float:
+    """Logarithm of the mean of what the logarithms stand for; −inf stands for 0."""
+    largest = max(logarithms)
+    if largest == -math.inf:
+        return largest
+    return largest + math.log(sum(math.exp(each - largest) for each in logarithms) / len(logarithms))
+
+
+def _log_add(one: float, other: float) -> float:
+    """Logarithm of the sum of what two logarithms stand for, of which only the first may stand for 0."""
+    larger, smaller = (one, other) if one > other else (other, one)
+    return larger + math.log1p(math.exp(smaller - larger))
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +108,9 @@ class StartMixture:
             clustering: φ ≥ 1, see ``tempered``.
         """
         start = math.log(start_weight(self.intervals + 1))
-        grown = np.logaddexp(self.log_evidence, start) + tempered(np.array(log_e_values), clustering)
-        return replace(self, intervals=self.intervals + 1, log_evidence=tuple(grown.tolist()))
+        grown = zip(self.log_evidence, tempered(log_e_values, clustering), strict=True)
+        log_evidence = tuple(_log_add(before, start) + more for before, more in grown)
+        return replace(self, intervals=self.intervals + 1, log_evidence=log_evidence)
 
     def at_most(self, log_evidence: float) -> Self:
         """The same with no more than so much of each alternative; cutting down an e-process keeps it one.
@@ -116,7 +127,7 @@ class StartMixture:
 
     def log_mean(self) -> float:
         """Natural logarithm of mean_ω R_t(ω)."""
-        return log_sum_exp(np.array(self.log_evidence)) - math.log(len(self.log_evidence))
+        return log_mean_exp(self.log_evidence)
 
     def encode(self) -> str:
         """One line of text; ``decode`` reads it back."""
@@ -129,10 +140,17 @@ class StartMixture:
         Raises:
             UnknownStateError: If the text is not such a state.
         """
-        intervals, *log_evidence = decode_state(text, "v1", 1 + len(cls().log_evidence))
-        if not 0 <= intervals < math.inf:
-            raise UnknownStateError(f"status.evidence has the unknown state {text[:60]!r}")
-        return cls(int(intervals), tuple(log_evidence))
+        found: Self = _decoded(cls, text)  # type: ignore[arg-type]  # mypy takes the instances' hash for the class's
+        return found
+
+
+@lru_cache(maxsize=512)
+def _decoded(kind: type[StartMixture], text: str) -> Any:
+    """An evaluation asks for the same state several times."""
+    intervals, *log_evidence = decode_state(text, "v1", 1 + len(kind().log_evidence))
+    if not 0 <= intervals < math.inf:
+        raise UnknownStateError(f"status.evidence has the unknown state {text[:60]!r}")
+    return kind(int(intervals), tuple(log_evidence))
 
 
 def unstarted_weight(intervals: int) -> float:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from controller.api.status import Counts, Evidence
-from controller.core.counts import Scrapes, Series, Span, joined, stale_before
+from controller.core.counts import Scrapes, Series, Span, Tallied, joined, stale_before
 from controller.core.snapshot import Samples
 from controller.core.stages import Comparison
 from controller.core.tally import Catalogue, Tally
@@ -42,7 +42,7 @@ class Reading:
 
     def slices(
         self, metric: str, comparison: Comparison, edges: list[float], span: Span
-    ) -> list[list[Counts]]:
+    ) -> list[list[Tallied]]:
         """For each test the baseline's control slices; none where it has none."""
         if comparison.baseline is None or not comparison.is_sliced:
             return []
@@ -74,7 +74,9 @@ def read(key: str, samples: Samples, catalogue: Catalogue) -> Reading:
             f"but routers are scraped every {gap:.0f} s"
         )
     series = joined(samples.series, catalogue.liveness)
-    return Reading(Tally(key, series, catalogue), _scrapes(series, catalogue), until)
+    if series is not samples.series:
+        scrapes = _scrapes(series, catalogue)
+    return Reading(Tally(key, series, catalogue), scrapes, until)
 
 
 def _scrapes(series: Iterable[Series], catalogue: Catalogue) -> Scrapes:

@@ -32,6 +32,9 @@ from controller.core.counts import (
 PROCESS_LABELS = ("job", "instance")
 """Prometheus gives these to every series that it scrapes."""
 
+_Place = tuple[str, ...]
+"""Their values: which process exposes a series."""
+
 
 class NotReportedError(Exception):
     """A series is missing that a metric needs; the message says which, and how the metric goes on."""
@@ -49,24 +52,24 @@ class Reports:
         definition: The metric.
         series: All series by the value of the label that names the version.
         elsewhere: Namespaces whose series were left out.
-        previous: For each process and instant at which it was scraped, the scrape before.
+        processes: The same series by the process that exposes them.
     """
 
     definition: AgentDefinition
     series: Mapping[str, tuple[Series, ...]]
     elsewhere: frozenset[str]
-    previous: Mapping[Process, Mapping[float, float]]
+    processes: Mapping[_Place, list[Series]]
 
     @classmethod
     def of(cls, definition: AgentDefinition, series: Iterable[Series], namespace: str) -> Reports:
         """Those of the series that the metric reads."""
         found: dict[str, list[Series]] = defaultdict(list)
-        previous: dict[Process, dict[float, float]] = defaultdict(dict)
-        elsewhere = set()
+        processes: dict[_Place, list[Series]] = defaultdict(list)
+        elsewhere, names = set(), definition.names
         named = (
             one
             for one in series
-            if one.samples and one.labels.get("__name__") in definition.names and _has(one, definition.scope)
+            if one.samples and one.labels.get("__name__") in names and _has(one, definition.scope)
         )
         for one in _once(named):
             where = one.labels.get(NAMESPACE_LABEL, namespace)
@@ -74,11 +77,9 @@ class Reports:
                 elsewhere.add(where)
                 continue
             found[one.labels.get(definition.label, "")].append(one)
-            known = previous[_process(one)]
-            for (before, _), (time, _) in pairwise(one.samples):
-                known[time] = max(before, known.get(time, before))
+            processes[_place(one)].append(one)
         by_version = {value: tuple(each) for value, each in found.items()}
-        return cls(definition, by_version, frozenset(elsewhere), previous)
+        return cls(definition, by_version, frozenset(elsewhere), processes)
 
     def until(self, at: float, versions: Iterable[VersionRef]) -> float:
         """The newest instant up to which every living process of these versions was read, in unix seconds.
@@ -147,10 +148,10 @@ class Reports:
     def _end(self, version: VersionRef, at: float) -> float:
         own = self._reported(version)
         gap = self._gap(version, own)
-        newest: dict[Process, float] = defaultdict(float)
+        newest: dict[_Place, float] = defaultdict(float)
         for one in own:
-            process = _process(one)
-            newest[process] = max(newest[process], one.samples[-1][0])
+            place = _place(one)
+            newest[place] = max(newest[place], one.samples[-1][0])
         oldest = stale_before(at, gap)
         living = [time for time in newest.values() if time >= oldest]
         if not living:
@@ -208,9 +209,16 @@ class Reports:
         A series was absent before it appeared if another of its process was seen at that very instant and before. The
         same instant is what tells that they come from one scrape.
         """
-        process, first = _process(one), one.samples[0][0]
-        before = self.previous[process].get(first) if self.definition.starts_at_zero else None
-        return increment(one, span, Scrapes({} if before is None else {process: (before,)}))
+        first = one.samples[0][0]
+        if first <= span.after or not self.definition.starts_at_zero:
+            return increment(one, span, _NEVER)
+        before = [
+            earlier
+            for other in self.processes[_place(one)]
+            for (earlier, _), (time, _) in pairwise(other.samples)
+            if time == first
+        ]
+        return increment(one, span, Scrapes({_process(one): (max(before),)}) if before else _NEVER)
 
     def _reported(self, version: VersionRef) -> tuple[Series, ...]:
         """The version's series, if each counter is among them.
@@ -246,6 +254,9 @@ class Reports:
         return f"{metric or self.definition.total[0].metric}{{{text}}}"
 
 
+_NEVER = Scrapes({})
+
+
 def _once(series: Iterable[Series]) -> Iterator[Series]:
     """Each counter once, also where two jobs, or two servers behind one, scrape the same pod at instants of their own.
 
@@ -266,6 +277,10 @@ def _are_one(same: list[Series]) -> bool:
     instants = [time for one in same for time, _ in one.samples]
     begun, ended = max(one.samples[0][0] for one in same), min(one.samples[-1][0] for one in same)
     return len(set(instants)) == len(instants) and begun <= ended
+
+
+def _place(one: Series) -> _Place:
+    return tuple(one.labels.get(name, "") for name in PROCESS_LABELS)
 
 
 def _process(one: Series) -> Process:

@@ -13,11 +13,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import numpy as np
-
-from controller.core.mixture import decode_state, encode_state, tempered
+from controller.core.mixture import decode_state, encode_state, log_mean_exp, tempered
 from controller.core.statistics import Interval, log_likelihoods
-from controller.core.sums import log_sum_exp
 
 BETA = 0.05
 """β, the chance to find a version safe that is as bad as the largest ratio allowed, or worse."""
@@ -72,14 +69,13 @@ class SafetyTest:
 
     def after(self, log_e_values: tuple[float, ...], clustering: float) -> SafetyTest:
         """The state after one more interval, its likelihood ratio ``tempered`` for a clustering φ."""
-        after = np.array(self.log_evidence) + tempered(np.array(log_e_values), clustering)
-        return SafetyTest(tuple(after.tolist()))
+        grown = zip(self.log_evidence, tempered(log_e_values, clustering), strict=True)
+        return SafetyTest(tuple(before + more for before, more in grown))
 
     @property
     def e_value(self) -> float:
         """E', the mean over ω'."""
-        log_mean = log_sum_exp(np.array(self.log_evidence)) - math.log(len(self.log_evidence))
-        return math.exp(min(log_mean, _LARGEST_LOG))
+        return math.exp(min(log_mean_exp(self.log_evidence), _LARGEST_LOG))
 
     def encode(self) -> str:
         """One line of text; ``decode`` reads it back."""

@@ -20,9 +20,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from controller.api.status import Counts
+from controller.core.counts import Events
 from controller.core.mixture import StartMixture
-from controller.core.statistics import Interval, log_e_value_against_reference, log_likelihoods
+from controller.core.statistics import Interval, log_e_value_against_reference, log_likelihoods_of_each
 from controller.core.traffic import CONTROL_SLICES
 
 SPLIT_THRESHOLD = 1000.0
@@ -115,21 +115,18 @@ class ControlTest(StartMixture):
         return self.at_most(most_log_evidence(enough))
 
 
-def control_log_e_values(slices: Sequence[Counts], stable: Counts) -> tuple[float, ...]:
+def control_log_e_values(slices: Sequence[Events], stable: Events) -> tuple[float, ...]:
     """Natural logarithms of FNCH(s_j; ω) / FNCH(s_j; 1) for each slice j and each of ``CONTROL_RATIOS`` ω.
-
-    One slice after the other, so that memory is that of one.
 
     Args:
         slices: Counts of each of the ``CONTROL_SLICES`` slices in the interval.
         stable: Counts of all of stable in it, the slices included.
     """
-    found: list[float] = []
-    for each in slices:
-        rest = Interval(each.bad, each.total, stable.bad - each.bad, stable.total - each.total)
-        *worse, same = log_likelihoods(rest, (*CONTROL_RATIOS, 1.0))
-        found += [value - same for value in worse]
-    return tuple(found)
+    tables = [
+        Interval(each.bad, each.total, stable.bad - each.bad, stable.total - each.total) for each in slices
+    ]
+    found = log_likelihoods_of_each(tables, (*CONTROL_RATIOS, 1.0))
+    return tuple(value - same for *worse, same in found for value in worse)
 
 
 def beyond_noise(e_value: float, control: float) -> float:

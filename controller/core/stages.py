@@ -32,12 +32,10 @@ class Arm:
     Attributes:
         revision: Name of the AgentRevision.
         audience: Whether it is the audience's traffic.
-        control: Number of the control slice that is meant; 0 for all of the traffic, slices included.
     """
 
     revision: str
     audience: bool
-    control: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,16 +10,21 @@ and may be looked at as often as one likes (Ville's inequality; see Grünwald, d
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
 from controller.core.mixture import StartMixture
-from controller.core.sums import log_sums, log_ways, upper_bound
+from controller.core.sums import log_sums, log_ways, log_ways_of_each, upper_bound
 
 ODDS_RATIOS = (1.5, 2.0, 3.0, 5.0, 8.0, 20.0, 100.0)
 """How much worse a version may be; the large ones find a version that simply breaks."""
+
+_LARGEST_LOG = 600.0
+"""Of powers of odds ratios: far enough from what a float can hold that ways too few for one make no difference."""
 
 REFERENCE_CONFIDENCE = 0.99
 """One-sided confidence of the upper bound on a finished baseline's rate."""
@@ -28,8 +33,7 @@ REFERENCE_TOLERANCE = 2.0
 """Odds ratio that is tolerated against a finished baseline: load and users are not those of its time any more."""
 
 
-@dataclass(frozen=True, slots=True)
-class Interval:
+class Interval(NamedTuple):
     """Bad events and totals of candidate and baseline in one interval; all are counts."""
 
     candidate_bad: int
@@ -43,14 +47,37 @@ def log_likelihoods(interval: Interval, odds_ratios: tuple[float, ...]) -> tuple
 
     So differences of two are log e-values; the ways to draw the events are counted once for every test that asks.
     """
+    return tuple(log_likelihoods_of_each([interval], odds_ratios)[0])
+
+
+def log_likelihoods_of_each(
+    intervals: Sequence[Interval], odds_ratios: tuple[float, ...]
+) -> list[list[float]]:
+    """The same of several intervals, all in one go while powers of the ratios are numbers that a float can hold."""
+    logs = [math.log(ratio) for ratio in odds_ratios]
+    s_c, n_c, s_b, n_b = np.array(intervals, dtype=float).reshape(-1, 4).T
+    bad = s_c + s_b
+    low, high = np.maximum(0, bad - n_b), np.minimum(bad, n_c)
+    most = int((high - low).max(initial=0))
+    if most * max(map(abs, logs)) > _LARGEST_LOG:
+        return [_log_likelihoods(interval, logs) for interval in intervals]
+    ways = log_ways_of_each(n_c, n_b, bad, low, high, most)
+    largest = ways.max(axis=1, keepdims=True)
+    sums = np.exp(ways - largest) @ np.exp(np.multiply.outer(np.arange(most + 1), logs))
+    found: list[list[float]] = (np.multiply.outer(s_c - low, logs) - largest - np.log(sums)).tolist()
+    return found
+
+
+def _log_likelihoods(interval: Interval, logs: list[float]) -> list[float]:
+    """Of one table with as many terms as there may be."""
     bad = interval.candidate_bad + interval.baseline_bad
     low = max(0, bad - interval.baseline_total)
     high = min(bad, interval.candidate_total)
     if low >= high:
-        return (0.0,) * len(odds_ratios)
+        return [0.0] * len(logs)
     ways = log_ways(interval.candidate_total, interval.baseline_total, bad, low, high)
     beyond = np.arange(low - interval.candidate_bad, high - interval.candidate_bad + 1, dtype=float)
-    return tuple(-each for each in log_sums(ways, beyond, [math.log(ratio) for ratio in odds_ratios]))
+    return [-each for each in log_sums(ways, beyond, logs)]
 
 
 def log_e_value(interval: Interval, odds_ratio: float, tolerated: float = 1.0) -> float:
@@ -67,10 +94,16 @@ def harm_log_e_values(interval: Interval, tolerated: float = 1.0) -> tuple[float
 
     The alternatives lie above ρ0 whatever it is: then expectations are at most 1 for every odds ratio up to ρ0.
     """
-    *alternatives, null = log_likelihoods(
-        interval, (*(ratio * tolerated for ratio in ODDS_RATIOS), tolerated)
-    )
-    return tuple(each - null for each in alternatives)
+    return harm_log_e_values_of_each([interval], tolerated)[0]
+
+
+def harm_log_e_values_of_each(
+    intervals: Sequence[Interval], tolerated: float = 1.0
+) -> list[tuple[float, ...]]:
+    """The same of several intervals."""
+    ratios = (*(ratio * tolerated for ratio in ODDS_RATIOS), tolerated)
+    found = log_likelihoods_of_each(intervals, ratios)
+    return [tuple(each - null for each in alternatives) for *alternatives, null in found]
 
 
 def log_e_value_against_reference(bad: int, total: int, odds_ratio: float, reference: float) -> float:

@@ -11,6 +11,7 @@ import math
 import numpy as np
 
 Vector = np.ndarray[tuple[int], np.dtype[np.float64]]
+Matrix = np.ndarray[tuple[int, int], np.dtype[np.float64]]
 
 _STANDARD_DEVIATIONS_KEPT = 20
 """Of a lower tail: what lies further down adds nothing to 16 digits."""
@@ -67,6 +68,27 @@ def log_ways(drawn: int, others: int, marked: int, low: int, high: int) -> Vecto
     k = np.arange(low, high, dtype=float)
     steps = np.log((drawn - k) * (marked - k)) - np.log((k + 1) * (others - marked + k + 1))
     return np.concatenate(([0.0], np.cumsum(steps)))
+
+
+def log_ways_of_each(
+    drawn: Vector, others: Vector, marked: Vector, low: Vector, high: Vector, most: int
+) -> Matrix:
+    """``log_ways`` of several pairs of groups, a row for each; −inf beyond a row's own ``high``.
+
+    Args:
+        drawn: As there, of each pair.
+        others: Likewise.
+        marked: Likewise.
+        low: Likewise.
+        high: Likewise.
+        most: The largest of high − low.
+    """
+    k = np.add.outer(low, np.arange(most))
+    up, down = (drawn[:, None] - k) * (marked[:, None] - k), (k + 1) * ((others - marked)[:, None] + k + 1)
+    steps = np.full((len(low), most + 1), -math.inf)
+    steps[:, 0] = 0.0
+    np.log(up / down, out=steps[:, 1:], where=k < high[:, None])
+    return steps.cumsum(axis=1)
 
 
 def upper_bound(bad: int, total: int, confidence: float) -> float:

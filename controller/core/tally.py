@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
 from controller.api.delivery import MetricName
 from controller.api.status import Counts
 from controller.core.catalogue import CounterTerm, LatencyDefinition, MetricDefinition
-from controller.core.counts import Scrapes, Series, Span, increment
+from controller.core.counts import Scrapes, Series, Span, Tallied, increment
 from controller.core.stages import Arm
 from controller.core.traffic import CONTROL_SLICES
 
@@ -58,21 +58,33 @@ class Catalogue:
         return frozenset(found)
 
 
+Moved = tuple[tuple[int, int], ...]
+"""For each test of a metric its bad events and all, as far as one part of an arm counted them."""
+
+
+_Part = dict[str, list[Series]]
+"""The series of one part of a version's traffic by metric name: of a control slice, or of all the rest."""
+
+_NOTHING: _Part = {}
+_SLICES = tuple(str(number) for number in range(1, CONTROL_SLICES + 1))
+
+
 class Tally:
-    """The samples of one answer, by metric name and arm."""
+    """The samples of one answer, by arm and metric name."""
 
     def __init__(self, key: str, series: Iterable[Series], catalogue: Catalogue) -> None:
         """Index the series of the rollout ``namespace/name``."""
         self._key = key
         self._catalogue = catalogue
-        self._series: dict[tuple[str, str], list[Series]] = defaultdict(list)
-        self._sliced: dict[tuple[str, str, str], list[Series]] = defaultdict(list)
+        self._parts: dict[str, dict[str, _Part]] = {}
+        self._moved: dict[tuple[str, tuple[float, ...], Span], dict[int, Moved]] = {}
+        label, slice_label = catalogue.label, catalogue.slice_label
         for one in series:
-            name, value = one.labels.get("__name__", ""), one.labels.get(catalogue.label, "")
-            self._series[name, value].append(one)
-            if number := one.labels.get(catalogue.slice_label):
-                self._sliced[name, value, number].append(one)
-        self._increments: dict[tuple[int, Span], int] = {}
+            labels = one.labels
+            if (value := labels.get(label)) is not None:
+                parts = self._parts.setdefault(value, {})
+                part = parts.setdefault(labels.get(slice_label, ""), {})
+                part.setdefault(labels.get("__name__", ""), []).append(one)
 
     def counts(self, metric: str, arm: Arm, edges: list[float], span: Span, scrapes: Scrapes) -> list[Counts]:
         """One pair of counts for each test of the metric: one for errors, one an edge for latency.
@@ -80,64 +92,75 @@ class Tally:
         Raises:
             UnusableSamplesError: If a newest sample is not a finite number of events.
         """
-        if metric == MetricName.ERRORS:
-            definition = self._catalogue.errors
-            return [
-                _counts(
-                    self._sum(definition.bad, arm, span, scrapes),
-                    self._sum(definition.total, arm, span, scrapes),
-                )
-            ]
-        latency = self._catalogue.latency
-        lost = self._sum(latency.lost, arm, span, scrapes)
-        total = self._sum((latency.count,), arm, span, scrapes) + lost
-        buckets = self.histogram(arm, span, scrapes)
-        return [_counts(total - buckets.get(edge, 0), total) for edge in edges]
+        moved = self._each(metric, self._of(arm).values(), edges, span, scrapes)
+        tests = 1 if metric == MetricName.ERRORS else len(edges)
+        found = (
+            _tallied(*map(sum, zip(*(each[test] for each in moved), strict=True))) for test in range(tests)
+        )
+        return [Counts(bad=each.bad, total=each.total) for each in found]
 
     def slices(
         self, metric: str, arm: Arm, edges: list[float], span: Span, scrapes: Scrapes
-    ) -> list[list[Counts]]:
+    ) -> list[list[Tallied]]:
         """For each test of the metric the counts of each control slice; all are 0 where there are none.
 
         Raises:
             UnusableSamplesError: If a newest sample is not a finite number of events.
         """
-        slices = (replace(arm, control=number) for number in range(1, CONTROL_SLICES + 1))
-        found = [self.counts(metric, each, edges, span, scrapes) for each in slices]
-        return [list(of_test) for of_test in zip(*found, strict=True)]
+        parts = self._of(arm)
+        slices = [parts.get(number, _NOTHING) for number in _SLICES]
+        moved = self._each(metric, slices, edges, span, scrapes)
+        return [[_tallied(*each) for each in of_test] for of_test in zip(*moved, strict=True)]
 
     def histogram(self, arm: Arm, span: Span, scrapes: Scrapes) -> dict[float, int]:
         """Completed requests at or below each edge (milliseconds), cumulative; the whole under infinity."""
         result: dict[float, int] = defaultdict(int)
-        for series in self._of(self._catalogue.latency.buckets, arm):
-            result[float(series.labels["le"])] += self._increment(series, span, scrapes)
+        for part in self._of(arm).values():
+            for series in part.get(self._catalogue.latency.buckets, ()):
+                result[float(series.labels["le"])] += increment(series, span, scrapes)
         return dict(result)
 
-    def _sum(self, terms: Iterable[CounterTerm], arm: Arm, span: Span, scrapes: Scrapes) -> int:
-        return sum(
-            term.coefficient * self._increment(series, span, scrapes)
-            for term in terms
-            for series in self._of(term.metric, arm)
-            if all(series.labels.get(name) == value for name, value in term.labels)
-        )
+    def _of(self, arm: Arm) -> Mapping[str, _Part]:
+        return self._parts.get(self._catalogue.value(self._key, arm.revision, arm.audience), {})
 
-    def _of(self, metric: str, arm: Arm) -> list[Series]:
-        value = self._catalogue.value(self._key, arm.revision, arm.audience)
-        if arm.control:
-            return self._sliced.get((metric, value, str(arm.control)), [])
-        return self._series.get((metric, value), [])
+    def _each(
+        self, metric: str, parts: Iterable[_Part], edges: list[float], span: Span, scrapes: Scrapes
+    ) -> list[Moved]:
+        """What each part counted, worked out once: what a slice counts, all of stable counts too."""
+        known = self._moved.setdefault((metric, tuple(edges), span), {})
+        found = []
+        for part in parts:
+            moved = known.get(id(part))
+            if moved is None:
+                moved = known[id(part)] = self._count(metric, part, edges, span, scrapes)
+            found.append(moved)
+        return found
 
-    def _increment(self, series: Series, span: Span, scrapes: Scrapes) -> int:
-        """Worked out once: what a slice counts, all of stable counts too."""
-        key = id(series), span
-        if key not in self._increments:
-            self._increments[key] = increment(series, span, scrapes)
-        return self._increments[key]
+    def _count(self, metric: str, part: _Part, edges: list[float], span: Span, scrapes: Scrapes) -> Moved:
+        if metric == MetricName.ERRORS:
+            errors = self._catalogue.errors
+            return ((_sum(errors.bad, part, span, scrapes), _sum(errors.total, part, span, scrapes)),)
+        latency, within = self._catalogue.latency, dict.fromkeys(edges, 0)
+        total = _sum((latency.count, *latency.lost), part, span, scrapes)
+        for series in part.get(latency.buckets, ()):
+            edge = float(series.labels["le"])
+            if edge in within:
+                within[edge] += increment(series, span, scrapes)
+        return tuple((total - within[edge], total) for edge in edges)
 
 
-def _counts(bad: int, total: int) -> Counts:
+def _sum(terms: Iterable[CounterTerm], part: _Part, span: Span, scrapes: Scrapes) -> int:
+    total = 0
+    for term in terms:
+        for series in part.get(term.metric, ()):
+            if not term.labels or all(series.labels.get(name) == value for name, value in term.labels):
+                total += term.coefficient * increment(series, span, scrapes)
+    return total
+
+
+def _tallied(bad: int = 0, total: int = 0) -> Tallied:
     """Counters of one scrape are not read in one instant: keep 0 ≤ bad ≤ total."""
-    return Counts(bad=max(bad, 0), total=max(total, bad, 0))
+    return Tallied(max(bad, 0), max(total, bad, 0))
 
 
 def edges_above(histogram: dict[float, int], quantiles: Iterable[float]) -> list[float]:

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import gammaln
 
 from controller.core.dispersion import PRIOR_BUNCHES, PRIOR_SLICES
-from controller.core.mixture import start_weight, tempered, unstarted_weight
+from controller.core.mixture import BUNCHES, start_weight, unstarted_weight
 from controller.core.soundness import CONTROL_RATIOS, most_log_evidence
 from controller.core.statistics import ODDS_RATIOS
 from tests.bench.decision_traffic import Bools, Floats, Ints
@@ -37,6 +37,14 @@ def log_likelihoods(candidate: Pair, baseline: Pair, odds_ratios: tuple[float, .
 
 
 _AT_ONCE = 128
+
+
+def tempered(log_e_values: Floats, clustering: Floats | float) -> Floats:
+    """``controller.core.mixture.tempered`` by rollout and alternative; φ by rollout."""
+    phi = np.reshape(clustering, (-1, 1))
+    scaled, curved = log_e_values / phi, np.maximum((phi - 1) / (BUNCHES * phi), 1e-12)
+    result: Floats = np.where(scaled > 0, np.log1p(curved * np.maximum(scaled, 0)) / curved, scaled)
+    return result
 
 
 def _log_likelihoods(columns: tuple[Ints, ...], logs: list[float]) -> Floats:
@@ -83,9 +91,7 @@ class Harm:
         """One more interval."""
         self.intervals += 1
         start = math.log(start_weight(self.intervals))
-        self.log_evidence = np.logaddexp(self.log_evidence, start) + tempered(
-            log_e_values, np.reshape(clustering, (-1, 1))
-        )
+        self.log_evidence = np.logaddexp(self.log_evidence, start) + tempered(log_e_values, clustering)
 
     def forget(self, enough: float) -> None:
         """As ``controller.core.soundness.ControlTest.forgetting``."""
@@ -114,7 +120,7 @@ class Safe:
     def add(self, candidate: Pair, baseline: Pair, max_ratio: float, clustering: Floats | float) -> None:
         """One more interval."""
         values = log_likelihoods(candidate, baseline, (0.5, 1.0, 1.0, max_ratio))
-        self.log_evidence += tempered(values[:, :3] - values[:, 3:], np.reshape(clustering, (-1, 1)))
+        self.log_evidence += tempered(values[:, :3] - values[:, 3:], clustering)
 
     @property
     def e_values(self) -> Floats:
