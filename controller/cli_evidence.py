@@ -1,4 +1,4 @@
-"""``agentrollout explain``, ``simulate`` and ``metrics …``: commands that look at evidence.
+"""``agentrollout explain``, ``simulate``, ``metrics …`` and ``judge …``: commands that look at evidence.
 
 What they do is only imported once one of them is called: it takes longer than all the rest, and break-glass and the
 operator, which share this program, have no use for it.
@@ -16,6 +16,7 @@ from controller.api.quantities import parse_percent
 from controller.cli_values import PrometheusHttpFile, read_url
 
 metrics = typer.Typer(help="What evidence is made of.", no_args_is_help=True)
+judge = typer.Typer(help="Who compares answers in shadow.", no_args_is_help=True)
 
 
 def _plot(path: Path | None) -> Path | None:
@@ -147,3 +148,27 @@ def check(
     from controller.cli_metrics import run  # noqa: PLC0415  see above
 
     run(file, prometheus_url, prometheus_http_config_file, namespace)
+
+
+@judge.callback()
+def _judge_root() -> None:
+    """Keep subcommands even while there is one."""
+
+
+@judge.command("check")
+def judge_check(
+    judges: Annotated[
+        Path | None,
+        typer.Option(help="The file that agentrollout shadow gets. Left out: the judge without a model."),
+    ] = None,
+    name: Annotated[str | None, typer.Option("--judge", help="One of them. Left out: all.")] = None,
+) -> None:
+    """Examine judges with the labelled set, as agentrollout shadow does before it believes them.
+
+    A judge with models asks them twice a pair, within its budget. Ends with 1 if a judge is not fit.
+
+    Example: agentrollout judge check --judges judges.yaml --judge default
+    """
+    from controller.cli_judge import run  # noqa: PLC0415  see above
+
+    run(judges, name)

@@ -44,10 +44,18 @@ def spec_hash(agent: Agent) -> str:
 
 def _hash(agent: AgentParts) -> str:
     try:
-        canonical = rfc8785.dumps(content(agent))
+        return digest(content(agent))
     except rfc8785.CanonicalizationError as error:
         raise ValueError(f"spec.agent cannot be hashed: {error}; write large numbers as text") from error
-    return f"sha256:{hashlib.sha256(canonical).hexdigest()}"
+
+
+def digest(content: dict[str, Any]) -> str:
+    """``sha256:`` and the hex digest of the canonical JSON (RFC 8785).
+
+    Raises:
+        rfc8785.CanonicalizationError: If it cannot be written exactly as JSON.
+    """
+    return f"sha256:{hashlib.sha256(rfc8785.dumps(content)).hexdigest()}"
 
 
 def revision_name(rollout: str, artifact: str) -> str:

@@ -19,6 +19,7 @@ class Judgement:
         model: The model that answered, as it named itself; empty if none was asked.
         tokens: That were used.
         cost: In the currency of the judge's budget.
+        agreed: Whether both orders of the answers led to the same; where not, the outcome is a tie.
     """
 
     outcome: Outcome
@@ -27,6 +28,7 @@ class Judgement:
     model: str = ""
     tokens: int = 0
     cost: float = 0.0
+    agreed: bool = True
 
 
 class JudgeError(Exception):
