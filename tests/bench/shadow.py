@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
+import itertools
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -30,11 +32,14 @@ from tests.integration.shadow_lab import MEBIBYTE, SAMPLED, SUBJECT
 
 UPLOAD = bytes(8 * MEBIBYTE)
 QUESTION = bytes(2_000)
+OTHER = "conversation-0"
+"""A conversation that is not sampled, as ``SAMPLED`` is one that is."""
+
 TICKS = 200
 """Of a stream: ten seconds."""
 
 _SPLIT = ShadowSplit(SUBJECT, sampled_ppm=500_000, noise_ppm=500_000, timeout=timedelta(seconds=30))
-"""The users of this bench are all in the sampled half, and each of their requests is answered three times."""
+"""Every other user of this bench is sampled, and each of their requests is answered three times."""
 
 
 class State(StrEnum):
@@ -64,9 +69,12 @@ class Settings:
     streams: int
 
 
+LOADS = ("small", "uploads", "events")
+
+
 @dataclass
 class Felt:
-    """What users saw: seconds of each request, or that each event was late."""
+    """What users of one kind saw: seconds of each request or, of events, that each was late."""
 
     seconds: list[float] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
@@ -74,22 +82,20 @@ class Felt:
 
 @dataclass(frozen=True)
 class Round:
-    """One state.
+    """One state; users who are sampled and users who are not, at the same time through the same router.
 
     Attributes:
         state: Which.
-        small: Seconds of small requests.
-        uploads: Seconds of uploads.
-        events: Seconds from the sending of a streamed event to its arrival.
+        sampled: Of each of ``LOADS``, seconds of requests, and of events from their sending to their arrival.
+        others: The same of users who are not sampled.
         errors: What failed, in words.
         memory_mib: Of the router: at the start, at its peak, at the end.
         recorder: The last line of the recorder: pairs, other ends, open streams, bytes held.
     """
 
     state: State
-    small: Quantiles
-    uploads: Quantiles
-    events: Quantiles
+    sampled: dict[str, Quantiles]
+    others: dict[str, Quantiles]
     errors: list[str]
     memory_mib: tuple[float, float, float]
     recorder: str
@@ -106,11 +112,11 @@ class World:
     user: aiohttp.ClientSession
 
     async def ask(
-        self, felt: Felt, path: str, data: Any, seen: Callable[[bytes], None] | None = None
+        self, felt: Felt, user: str, path: str, data: Any, seen: Callable[[bytes], None] | None = None
     ) -> None:
         """One request; what it meets is noted."""
         began = time.monotonic()
-        headers = {"host": HOST, "x-session-id": SAMPLED}
+        headers = {"host": HOST, "x-session-id": user}
         url = f"http://{LOOPBACK}:{self.lab.user_port}{path}"
         try:
             async with self.user.post(url, data=data, headers=headers) as response:
@@ -171,33 +177,43 @@ async def measure(state: State, settings: Settings) -> Round:
     async with world(state) as found:
         memory = psutil.Process(found.lab.envoys[0].process.pid)
         sizes = [_mib(memory)]
-        small, uploads, events = Felt(), Felt(), Felt()
+        felt = {(load, user): Felt() for load in LOADS for user in (SAMPLED, OTHER)}
         end = time.monotonic() + settings.seconds
 
-        def arrived(line: bytes) -> None:
-            if line.startswith(b"data: "):
-                events.seconds.append(time.monotonic() - float(line.removeprefix(b"data: ")))
+        async def small(user: str) -> None:
+            await found.ask(felt["small", user], user, "/echo", QUESTION)
 
-        numbers = iter(range(1 << 30))
+        async def upload(user: str) -> None:
+            mine = felt["uploads", user]
+            data = _chunks() if len(mine.seconds) % 2 else io.BytesIO(UPLOAD)
+            await found.ask(mine, user, "/length", data)
 
-        async def upload() -> None:
-            await found.ask(uploads, "/length", _chunks() if next(numbers) % 2 else UPLOAD)
+        async def stream(user: str) -> None:
+            mine = felt["events", user]
 
-        async def stream() -> None:
+            def arrived(line: bytes) -> None:
+                if line.startswith(b"data: "):
+                    mine.seconds.append(time.monotonic() - float(line.removeprefix(b"data: ")))
+
             while time.monotonic() < end:
-                await found.ask(events, f"/ticks/{TICKS}", b"", arrived)
+                await found.ask(mine, user, f"/ticks/{TICKS}", b"", arrived)
 
         async with asyncio.TaskGroup() as load:
-            load.create_task(_at_rate(end, settings.per_second, lambda: found.ask(small, "/echo", QUESTION)))
+            load.create_task(_at_rate(end, settings.per_second, small))
             load.create_task(_at_rate(end, settings.uploads_per_second, upload))
-            for _ in range(settings.streams):
-                load.create_task(stream())
+            for number in range(settings.streams):
+                load.create_task(stream(OTHER if number % 2 else SAMPLED))
             load.create_task(_go_wrong(state, found, settings.seconds / 10))
             load.create_task(_watch(end, memory, sizes))
-        errors = [*small.errors, *uploads.errors, *events.errors]
         last = found.recorder.log.read_text().splitlines()[-1:] or [""]
-        felt = [Quantiles.of(each.seconds) for each in (small, uploads, events)]
-        return Round(state, felt[0], felt[1], felt[2], errors, (sizes[0], max(sizes), sizes[-1]), last[0])
+        return Round(
+            state,
+            {load: Quantiles.of(felt[load, SAMPLED].seconds) for load in LOADS},
+            {load: Quantiles.of(felt[load, OTHER].seconds) for load in LOADS},
+            [error for each in felt.values() for error in each.errors],
+            (sizes[0], max(sizes), sizes[-1]),
+            last[0],
+        )
 
 
 async def _chunks() -> AsyncIterator[bytes]:
@@ -205,13 +221,13 @@ async def _chunks() -> AsyncIterator[bytes]:
         yield UPLOAD[start : start + MEBIBYTE // 4]
 
 
-async def _at_rate(end: float, per_second: float, one: Callable[[], Awaitable[None]]) -> None:
-    """Start them whether or not the ones before have ended."""
+async def _at_rate(end: float, per_second: float, one: Callable[[str], Awaitable[None]]) -> None:
+    """Start them whether or not the ones before have ended; users take turns."""
     async with asyncio.TaskGroup() as group:
-        due = time.monotonic()
+        due, users = time.monotonic(), itertools.cycle((SAMPLED, OTHER))
         while due < end:
             await asyncio.sleep(max(0.0, due - time.monotonic()))
-            group.create_task(_awaited(one()))
+            group.create_task(_awaited(one(next(users))))
             due += 1 / per_second
 
 
@@ -240,17 +256,18 @@ def _mib(process: psutil.Process) -> float:
 
 
 def rows(rounds: list[Round]) -> Iterator[list[str]]:
-    """A state each, with how many times as long it took as without shadow."""
+    """A load of a state each: how much longer it took users who are sampled than those who are not, and than without shadow."""
     without = rounds[0]
     for each in rounds:
-        cells = [each.state.value]
-        for name in ("small", "uploads", "events"):
-            found, base = getattr(each, name), getattr(without, name)
-            for quantile in ("p50", "p99"):
-                value, usual = getattr(found, quantile), getattr(base, quantile)
-                cells.append(f"{value * 1000:.1f} ({value / usual:.2f}×)")
         memory = " / ".join(f"{size:.0f}" for size in each.memory_mib)
-        yield [*cells, str(len(each.errors)), memory, each.recorder]
+        for load in LOADS:
+            sampled, others, base = each.sampled[load], each.others[load], without.sampled[load]
+            cells = [each.state.value, load, str(sampled.count)]
+            for quantile in ("p50", "p99"):
+                value, beside, usual = (getattr(of, quantile) for of in (sampled, others, base))
+                cells += [f"{value * 1000:.1f}", f"{value / beside:.2f}", f"{value / usual:.2f}"]
+            first = load == LOADS[0]
+            yield [*cells, *([str(len(each.errors)), memory, each.recorder] if first else ["", "", ""])]
 
 
 def main(
@@ -264,7 +281,7 @@ def main(
     console = Console(width=190)
     found = conditions()
     console.print(headline(found))
-    settings = Settings(10 if quick else minutes * 60, per_second=50, uploads_per_second=1, streams=5)
+    settings = Settings(10 if quick else minutes * 60, per_second=50, uploads_per_second=1, streams=6)
     rounds = []
     with console.status("") as status:
         for state in State:
@@ -272,13 +289,12 @@ def main(
             rounds.append(asyncio.run(measure(state, settings)))
     title = (
         f"{settings.seconds:g} s each: {settings.per_second:g} small requests a second, {settings.uploads_per_second:g} "
-        f"upload of 8 MiB a second, {settings.streams} streams; ms (times without shadow); memory at start / peak / end"
+        f"upload of 8 MiB a second, {settings.streams} streams. Users who are sampled, in ms, and how many times as long as users "
+        "who are not at the same time, and as without shadow; memory at start / peak / end"
     )
     result = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
-    for column in (
-        *("", "small p50", "p99", "upload p50", "p99", "event late p50", "p99", "errors", "router MiB"),
-        "recorder: pairs, ends, open, bytes",
-    ):
+    times = ("p50", "others", "without", "p99", "others", "without")
+    for column in ("", "load", "count", *times, "errors", "router MiB", "pairs, ends, open, bytes"):
         result.add_column(column, justify="right" if column else "left")
     for row in rows(rounds):
         result.add_row(*row)

@@ -181,13 +181,14 @@ SAMPLED = "conversation-1"
 
 @contextlib.asynccontextmanager
 async def shadow_lab(
-    *, limits: CaptureLimits | None = None, port: int | None = None, **split: Any
+    *, limits: CaptureLimits | None = None, port: int | None = None, ca_file: str = "", **split: Any
 ) -> AsyncIterator[ShadowLab]:
     """All of it, programmed.
 
     Args:
         limits: Of the recorder.
         port: Where the router believes the recorder to be; left out, where it is.
+        ca_file: Who signed the agents' certificates.
         split: Of the ShadowSplit.
     """
     recorder = Recorder(limits or CaptureLimits())
@@ -197,7 +198,7 @@ async def shadow_lab(
         async with (
             ChatAgent("stable") as stable,
             ChatAgent("candidate") as candidate,
-            Lab({"shadow_address": (LOOPBACK, port or recorder.port)}) as lab,
+            Lab({"shadow_address": (LOOPBACK, port or recorder.port), "ca_file": ca_file}) as lab,
             aiohttp.ClientSession(timeout=timeout, auto_decompress=False) as user,
         ):
             found = ShadowLab(lab, stable, candidate, recorder, user)

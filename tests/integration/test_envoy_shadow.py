@@ -11,17 +11,22 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
 
+from controller.adapters.envoy.bootstrap import bootstrap
 from controller.adapters.envoy.capture import CaptureLimits
 from controller.core.shadow.comparison import Bin, decided_by_failure
 from controller.core.shadow.exchange import Side
 from controller.core.shadow.pairing import Ended
 from controller.core.traffic import CONTROL_SLICES
 from devkit.process import LOOPBACK, free_port
-from tests.integration.envoy_lab import HOST, Agent
+from tests.integration import envoy_lab
+from tests.integration.certificates import Authority
+from tests.integration.envoy_lab import HOST, Agent, backend
 from tests.integration.shadow_lab import (
     KEY,
     MEBIBYTE,
@@ -32,6 +37,7 @@ from tests.integration.shadow_lab import (
     eventually_true,
     shadow_lab,
 )
+from tests.integration.test_envoy_grpc import Answers, channel, http2, serving
 
 REQUESTS = int(os.environ.get("SHADOW_REQUESTS", "300"))
 PER_SECOND = 200
@@ -308,3 +314,52 @@ async def test_a_user_who_leaves_in_the_middle_of_the_upload_makes_nobody_lose()
 
 async def _asked(lab: ShadowLab) -> bool:
     return lab.recorder.capture.open_streams > 0
+
+
+async def test_a_router_with_an_older_bootstrap_answers_and_mirrors_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def older(*arguments: Any, **options: Any) -> dict[str, Any]:
+        made = bootstrap(*arguments, **options)
+        layers = made["layered_runtime"]["layers"]
+        made["layered_runtime"]["layers"] = [each for each in layers if each["name"] != "capture"]
+        return made
+
+    monkeypatch.setattr(envoy_lab, "bootstrap", older)
+    async with shadow_lab() as lab:
+        assert (await lab.ask("/echo", io.BytesIO(bytes(MEBIBYTE))))[0] == 200
+        assert await total(lab, "stable~sampled-unmirrored") == 1
+        assert lab.candidate.asked == []
+
+
+async def test_calls_over_http2_are_compared_with_their_trailers() -> None:
+    stable, candidate = Answers(), Answers()
+    async with serving(stable) as port, serving(candidate) as other, shadow_lab() as lab:
+        wanted = replace(lab.table(), stable=http2("stable", port), candidate=http2("candidate", other))
+        await lab.lab.publish(wanted)
+        async with channel(lab.lab) as users:
+            ask = users.unary_unary("/shop.Agent/Ask")
+            assert await ask(b"Hello", metadata=(("x-session-id", SAMPLED),)) == b"olleH"
+        pair = await lab.recorder.pair()
+
+    assert (stable.calls, candidate.calls) == (1, 1)
+    assert pair.stable.body == pair.other.body == b"\0\0\0\0\5olleH"
+    assert ("grpc-status", "0") in pair.other.headers
+
+
+async def test_agents_behind_tls_and_candidates_that_can_be_cut_are_compared(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    async with (
+        Agent("stable", authority.issue("localhost", file="stable")) as stable,
+        Agent("candidate", authority.issue("localhost", file="candidate")) as candidate,
+        shadow_lab(ca_file=str(authority.file)) as lab,
+    ):
+        old, new = (backend(each.name, each.port, "localhost", tls=True) for each in (stable, candidate))
+        await lab.lab.publish(replace(lab.table(), stable=old, candidate=new, cut_in_flight=True))
+        sent = {"host": HOST, "x-session-id": SAMPLED}
+        async with lab.user.get(lab.url("/"), headers=sent) as response:
+            assert (await response.read()).startswith(b"stable\n")
+        pair = await lab.recorder.pair()
+
+    assert pair.other.body.startswith(b"candidate\n")
+    assert b"host: localhost" in pair.other.body

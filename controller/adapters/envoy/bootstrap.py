@@ -14,7 +14,14 @@ from controller.adapters.envoy.doors import (
     metrics_listener,
 )
 from controller.adapters.envoy.metrics import GRPC_ERRORS, LATENCY_EDGES_MS, PROTOCOL_LABEL, SLICE_LABEL
-from controller.adapters.envoy.naming import AUDIENCE_SUFFIX, CONTROL_SUFFIX, HTTP2, HTTP2_SUFFIX, OPERATORS
+from controller.adapters.envoy.naming import (
+    AUDIENCE_SUFFIX,
+    CAPTURE_KEY,
+    CONTROL_SUFFIX,
+    HTTP2,
+    HTTP2_SUFFIX,
+    OPERATORS,
+)
 
 _CONNECTIONS_BROKEN = r"protocol_error|destroy_(remote|local)_with_active_rq"
 """Of HTTP/1.1 only, where a connection has one request at a time."""
@@ -135,10 +142,13 @@ def bootstrap(
             "layers": [
                 # The values of an audience are one expression; Envoy's own limit is reached by two long ones.
                 {"name": "limits", "static_layer": {"re2.max_program_size.error_level": 1_000_000}},
-                # Who records what passes must never hold it up. What piles up meanwhile is bounded in mirrors.py.
+                # Who records must never hold up who is recorded; and Envoy 1.40 dies of it in the filters of a cluster.
                 {
                     "name": "capture",
-                    "static_layer": {"envoy.reloadable_features.grpc_side_stream_flow_control": False},
+                    "static_layer": {
+                        "envoy.reloadable_features.grpc_side_stream_flow_control": False,
+                        CAPTURE_KEY: 100,
+                    },
                 },
                 # Lets a person take a version back through the admin interface when nothing else is alive.
                 {"name": "break-glass", "admin_layer": {}},

@@ -9,6 +9,9 @@ from enum import StrEnum
 
 from controller.core.traffic import Backend
 
+CAPTURE_KEY = "agentrollout.capture"
+"""Envoy's runtime key that is 100 in a bootstrap under which captures are safe. Under an older one nothing is mirrored."""
+
 ARTIFACT_HEADER = "x-agentrollout-artifact"
 """Tells the agent which artifact it is answering as."""
 

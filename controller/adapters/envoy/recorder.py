@@ -27,6 +27,9 @@ _HEALTH_CHECK = {
 }
 """A process that hangs still takes connections; while it does not answer this, no stream is opened to it."""
 
+_UNFELT_BYTES = 256 << 20
+"""Below it nothing that waits for the process slows down a user; what the limits above let wait is less."""
+
 _KEEPALIVE = {"interval": _SECOND, "timeout": 2 * _SECOND}
 """Ends the streams to a process that hangs, and with them what is kept for it."""
 
@@ -37,12 +40,19 @@ def recorder(options: RouterOptions) -> tuple[Bundle, ...]:
         return ()
     host, port = options.shadow_address
     protocol = http_protocol_options_pb2.HttpProtocolOptions(
-        explicit_http_config={"http2_protocol_options": {"connection_keepalive": _KEEPALIVE}}
+        explicit_http_config={
+            "http2_protocol_options": {
+                "connection_keepalive": _KEEPALIVE,
+                "initial_stream_window_size": {"value": _UNFELT_BYTES},
+                "initial_connection_window_size": {"value": _UNFELT_BYTES},
+            }
+        }
     )
     message = cluster_pb2.Cluster(
         name=RECORDER,
         type=cluster_pb2.Cluster.STATIC if is_ip(host) else cluster_pb2.Cluster.STRICT_DNS,
         connect_timeout=_SECOND,
+        per_connection_buffer_limit_bytes={"value": _UNFELT_BYTES},
         load_assignment=hosts(RECORDER, [{"socket_address": {"address": host, "port_value": port}}]),
         health_checks=[_HEALTH_CHECK],
         close_connections_on_host_health_failure=True,

@@ -22,6 +22,7 @@ from controller.adapters.envoy.mirrors import (
 )
 from controller.adapters.envoy.naming import (
     ARTIFACT_HEADER,
+    CAPTURE_KEY,
     control_name,
     override_key,
     owner_name,
@@ -37,6 +38,8 @@ from controller.core.traffic import CONTROL_SLICES, WHOLE_PPM, AudienceSplit, Ba
 _LATER = timedelta(seconds=1)
 
 _OVERWRITE = "OVERWRITE_IF_EXISTS_OR_ADD"
+
+_MIRRORED = "-mirrored"
 
 _ANYTHING: dict[str, Any] = {"safe_regex": {"regex": ".+"}}
 
@@ -98,11 +101,14 @@ def _split(
         ("", [], _arms(table, weight, audience=audience is not None, mirrored=False))
     ]
     if audience is None and table.sampled_ppm:
-        kinds.insert(0, ("-mirrored", [*FIT_TO_MIRROR], _arms(table, weight, audience=False, mirrored=True)))
+        kinds.insert(0, (_MIRRORED, [*FIT_TO_MIRROR], _arms(table, weight, audience=False, mirrored=True)))
     routes = []
     for way, match, policy in _ways(table, options):
         for kind, fit, arms in kinds:
             route = _route(f"{label}-{way}{kind}", [*belongs, *match, *fit], arms, policy, options)
+            if kind == _MIRRORED:
+                route.match.runtime_fraction.runtime_key = CAPTURE_KEY
+                route.match.runtime_fraction.default_value.numerator = 0
             if way == "header" and audience is None and table.exposure is not None:
                 route.typed_per_filter_config[FILTER].CopyFrom(remember(table))
             if way == "address":

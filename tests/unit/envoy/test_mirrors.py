@@ -13,6 +13,7 @@ from envoy.config.route.v3 import route_pb2
 from envoy.extensions.filters.http.ext_proc.v3 import ext_proc_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 
+from controller.adapters.envoy.bootstrap import bootstrap
 from controller.adapters.envoy.clusters import HTTP_OPTIONS
 from controller.adapters.envoy.mirrors import CREDENTIALS
 from controller.adapters.envoy.naming import is_sampled, version_of
@@ -91,6 +92,18 @@ def test_sampled_conversations_lie_between_stable_and_its_control_slices() -> No
 def test_a_request_that_may_be_mirrored_meets_its_route_first() -> None:
     names = [name for name in routes(TABLE) if name.startswith("everyone")]
     assert names == [f"everyone-{way}{kind}" for way in EVERYONE for kind in ("-mirrored", "")]
+
+
+def test_nothing_is_mirrored_by_a_router_whose_bootstrap_is_not_made_for_it() -> None:
+    for name, route in routes(TABLE).items():
+        key = "agentrollout.capture" if name.endswith("-mirrored") else ""
+        if name != "break-glass":
+            assert route.match.runtime_fraction.runtime_key == key
+            assert route.match.runtime_fraction.default_value.numerator == 0
+    layers = bootstrap("router-0", operators=[("localhost", 18_000)])["layered_runtime"]["layers"]
+    assert [each["static_layer"]["agentrollout.capture"] for each in layers if each["name"] == "capture"] == [
+        100
+    ]
 
 
 def test_only_sampled_requests_get_the_key_of_a_pair() -> None:
