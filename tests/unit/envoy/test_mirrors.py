@@ -10,9 +10,13 @@ from typing import Any
 import pytest
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.route.v3 import route_pb2
+from envoy.data.accesslog.v3 import accesslog_pb2
 from envoy.extensions.filters.http.ext_proc.v3 import ext_proc_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.wrappers_pb2 import StringValue
 
+from controller.adapters.envoy.access_log import AccessLog
 from controller.adapters.envoy.bootstrap import bootstrap
 from controller.adapters.envoy.clusters import HTTP_OPTIONS
 from controller.adapters.envoy.mirrors import CREDENTIALS
@@ -272,3 +276,22 @@ def test_sampled_clusters_belong_to_stable_and_can_be_told() -> None:
         assert version_of(f"shop/agent/{name}") == ("shop/agent", "agent-1")
     for name in ("agent-1", "agent-1~control1", "agent-2~shadow", "agent-1~noise"):
         assert not is_sampled(f"shop/agent/{name}")
+
+
+@pytest.mark.parametrize(
+    ("cluster", "split"), [("agent-1", "abcd"), ("agent-1~control3", "abcd"), ("agent-1~sampled-noise", "")]
+)
+def test_a_sampled_conversation_was_there_but_is_no_trial(cluster: str, split: str) -> None:
+    remembered = AnyMessage()
+    remembered.Pack(StringValue(value="abcd|conversation-1"))
+    entry = accesslog_pb2.HTTPAccessLogEntry(
+        common_properties={
+            "upstream_cluster": f"shop/agent/{cluster}",
+            "filter_state_objects": {"agentrollout.conversation": remembered},
+        }
+    )
+
+    found = AccessLog()._request(entry)
+    assert found is not None
+    rollout, request = found
+    assert (rollout, request.revision, request.split) == ("shop/agent", "agent-1", split)
