@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from datetime import date
 from random import Random
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from controller.adapters.judges.endpoint import Endpoint, Opinion
+from controller.adapters.judges.llm import LlmJudge
 from controller.core.shadow.breaker import Breaker
 from controller.core.shadow.budget import Ledger, Limit, Reservation, Spend
 from controller.core.shadow.checks import Checks, decide
-from controller.core.shadow.comparison import CaseAnswer, Outcome
+from controller.core.shadow.comparison import Case, CaseAnswer, Outcome
 from controller.core.shadow.health import Bar, Examined, LabelledPair, Sight, assess
 from controller.core.shadow.judgement import Judgement, OverBudgetError
 from controller.core.shadow.opinion import Better, combined, outcome_of
-from controller.core.shadow.prompt import Rubric, prompt
+from controller.core.shadow.prompt import Prompt, Rubric, prompt
 from controller.core.shadow.similarity import ties
 from tests.unit.shadow.cases import called, case, message, said, swapped
 
@@ -85,6 +89,48 @@ def test_swapped_answers_get_the_mirrored_verdict_of_any_model(as_first: Better,
         )
 
     assert verdict(as_first, as_second).mirrored is verdict(as_second, as_first)
+
+
+class Model:
+    """Says whatever it likes of two texts in an order, and the same if asked again. It is told nothing else."""
+
+    config = SimpleNamespace(resolved="judge")
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    async def ask(self, prompt: Prompt, rollout: str, spends: list[Spend]) -> Opinion:
+        data = re.sub(r"(BEGIN|END) ([A-Z ]+) \w+", r"\1 \2", prompt.data)
+        spends.append(Spend(len(data)))
+        return Opinion(Random(f"{self.seed}{data}").choice(list(Better)), "so", "judge")
+
+
+def judge_of(seed: int) -> LlmJudge:
+    return LlmJudge("sha256:j", CHECKS, None, Rubric("r", "1", "t"), [cast("Endpoint", Model(seed))])
+
+
+@given(answers, answers, questions, st.integers())
+def test_swapped_answers_get_the_mirrored_verdict_whatever_the_model_is_like(
+    stable: CaseAnswer, other: CaseAnswer, question: Any, seed: int
+) -> None:
+    compared, judge = case(stable, other, question), judge_of(seed)
+    found, mirrored = (asyncio.run(judge.judge(each)) for each in (compared, swapped(compared)))
+    assert found.outcome.mirrored is mirrored.outcome
+    assert (found.agreed, found.tokens) == (mirrored.agreed, mirrored.tokens)
+
+
+@given(st.lists(st.tuples(answers, answers), max_size=6), st.integers(), st.randoms(use_true_random=False))
+def test_the_order_in_which_a_model_is_asked_about_cases_changes_no_verdict(
+    pairs: list[tuple[CaseAnswer, CaseAnswer]], seed: int, random: Random
+) -> None:
+    async def verdicts(cases: list[Case]) -> dict[int, Judgement]:
+        judge = judge_of(seed)
+        return dict(zip(map(id, cases), await asyncio.gather(*map(judge.judge, cases)), strict=True))
+
+    cases = [case(*pair) for pair in pairs]
+    one = asyncio.run(verdicts(cases))
+    random.shuffle(cases)
+    assert asyncio.run(verdicts(cases)) == one
 
 
 @given(texts, texts, st.floats(-1, 1))
