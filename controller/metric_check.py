@@ -17,12 +17,14 @@ from controller.api.delivery import ROUTER_METRICS, MetricName
 from controller.api.guardrails import ARTIFACT, REVISION, Guardrail, GuardrailName
 from controller.api.rollout import AgentRollout
 from controller.api.selectors import VersionForm
+from controller.api.shadow import SHADOW
 from controller.api.status import VersionRef
-from controller.core.agents import EDGE, NAMESPACE_LABEL, AgentDefinition
+from controller.core.agents import EDGE, NAMESPACE_LABEL, AgentDefinition, shadow_definition
 from controller.core.artifact import artifact_id, revision_name
 from controller.core.daily_cost import cost_queries
 from controller.core.guardrails import read_definitions
 from controller.core.queries import about
+from controller.shadow.funnel import PENDING
 
 LOOKBACK = "5m"
 """What was scraped in this time is there."""
@@ -35,8 +37,12 @@ NAMED = 3
 
 _ARTIFACT_ID = re.compile(r"sha256:[0-9a-f]{64}")
 
-_OPERATOR = "agentrollout_asyncio_tasks"
-"""A gauge of every replica of the operator."""
+_OF_OPERATOR = (
+    "agentrollout_asyncio_tasks",
+    "operators are scraped; they show it while a candidate is on its way",
+)
+_OF_SHADOW = (PENDING, "agentrollout shadow is scraped; it shows them once answers were compared")
+"""A gauge that every process of ours always has, and what it means that it is there without a counter."""
 
 Ask = Callable[[str], Awaitable[list[Found]]]
 """Answers a PromQL query with an instant vector; may raise MetricSourceError."""
@@ -110,7 +116,8 @@ async def check(rollout: AgentRollout, ask: Ask) -> AsyncIterator[Finding]:
     for name in counted:
         for probe in _router_probes(name):
             yield await _of_router(rollout, probe, ask)
-    for definition in read_definitions(analysis, rollout.metadata.key):
+    shadow = (shadow_definition(rollout.metadata.key),) if rollout.spec.shadow else ()
+    for definition in (*read_definitions(analysis, rollout.metadata.key), *shadow):
         look = _of_operators if definition.rollout else _of_agents
         for probe in _probes(definition):
             yield await look(rollout, definition, probe, ask)
@@ -188,11 +195,10 @@ async def _of_operators(
     found = await ask(f"sum({_selector(probe.series, _wanted(definition.scope), _wanted(probe.labels))})")
     if found:
         return Finding(probe, State.OK if found[0].value else State.EMPTY, found[0].value)
-    if not await ask(f"count({_selector(_OPERATOR)})"):
+    always, there = _OF_SHADOW if definition.name == SHADOW else _OF_OPERATOR
+    if not await ask(f"count({_selector(always)})"):
         return Finding(probe, State.MISSING, note=definition.where)
-    return Finding(
-        probe, State.EMPTY, note="operators are scraped; they show it while a candidate is on its way"
-    )
+    return Finding(probe, State.EMPTY, note=there)
 
 
 async def _of_agents(rollout: AgentRollout, definition: AgentDefinition, probe: Probe, ask: Ask) -> Finding:

@@ -17,6 +17,7 @@ from controller.core.traffic import (
     ShadowSplit,
     TrafficTable,
     has_control_slices,
+    most_sampled_ppm,
 )
 
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
@@ -116,17 +117,11 @@ def watches(stages: list[Stage]) -> int:
 
 
 def sampled_ppm(status: RolloutStatus) -> int:
-    """The share of all conversations outside the audiences whose requests the candidate answers to nobody.
-
-    While it has users of its own, a quarter of stable's at most: stable must have enough that are counted as its own.
-    """
+    """The share of all conversations outside the audiences whose requests the candidate answers to nobody."""
     shadow = status.frozen.shadow if status.frozen else None
     if shadow is None or status.stage is None or not (status.is_in_shadow or shadow.also_in_stages):
         return 0
-    if status.weight == 0:
-        return shadow.fraction
-    left = (WHOLE_PPM - status.weight) // 4
-    return min(shadow.fraction, left) if has_control_slices(status.weight) else 0
+    return min(shadow.fraction, most_sampled_ppm(status.weight))
 
 
 def _shadow_split(

@@ -171,7 +171,7 @@ class TrafficTable:
         """
         if self.shadow is None or self.candidate is None:
             return 0
-        return min(self.shadow.sampled_ppm, _most_sampled(self.weight_ppm))
+        return min(self.shadow.sampled_ppm, most_sampled_ppm(self.weight_ppm))
 
     @property
     def noise_ppm(self) -> int:
@@ -193,7 +193,8 @@ def has_control_slices(weight_ppm: int) -> bool:
     return 0 < weight_ppm <= WHOLE_PPM // 2
 
 
-def _most_sampled(weight_ppm: int) -> int:
+def most_sampled_ppm(weight_ppm: int) -> int:
+    """How many of all conversations outside the audiences others may answer too, beside a candidate with this share of them."""
     if weight_ppm == 0:
         return WHOLE_PPM // 2
     return (WHOLE_PPM - weight_ppm) // 4 if has_control_slices(weight_ppm) else 0

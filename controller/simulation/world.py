@@ -175,7 +175,7 @@ class World:
     def _sampled_share(table: TrafficTable) -> float:
         """Of stable's requests."""
         left = WHOLE_PPM - table.weight_ppm
-        return table.shadow.sampled_ppm / left if table.shadow and left else 0.0
+        return table.sampled_ppm / left if left else 0.0
 
     def share_of(self, weight_ppm: int) -> float:
         """The share of a split's requests that the candidate gets; a router does as it is told."""

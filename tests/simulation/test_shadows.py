@@ -9,8 +9,8 @@ import pytest
 from tests.answering import answering, in_shadow
 
 LONGER_THAN_ANY: dict[str, Any] = {"minComparisons": 1_000_000, "maxDuration": "10d"}
-RUNS = 25
-INTERVALS = 60
+RUNS = 15
+INTERVALS = 50
 
 
 @pytest.mark.parametrize(

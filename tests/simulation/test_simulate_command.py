@@ -80,13 +80,13 @@ def test_a_file_without_a_rollout_is_refused_with_a_sentence(tmp_path: Path) -> 
 
 
 def test_what_only_agents_know_is_left_out_and_said(file: Path, tmp_path: Path) -> None:
-    metrics = "  analysis: {metrics: [{name: toolErrors}, {name: errors}]}\n"
+    metrics = "  shadow: {fraction: 5%}\n  analysis: {metrics: [{name: toolErrors}, {name: errors}]}\n"
     path = tmp_path / "reports.yaml"
     path.write_text(file.read_text().split("  analysis:")[0].rstrip() + "\n" + metrics)
     result = CliRunner().invoke(app, ["simulate", "-f", str(path), "--traffic", "100/s", "--runs", "1"])
     assert result.exit_code == 0, result.output
-    assert "Left out, since it cannot be simulated: toolErrors." in result.output
+    assert "Left out, since it cannot be simulated: shadow, toolErrors." in result.output
     path.write_text(path.read_text().replace(", {name: errors}", ""))
     result = CliRunner().invoke(app, ["simulate", "-f", str(path), "--traffic", "100/s"])
     assert result.exit_code == 2
-    assert "toolErrors cannot be simulated: add errors or latency" in result.output
+    assert "shadow, toolErrors cannot be simulated: add errors or latency" in result.output

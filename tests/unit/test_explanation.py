@@ -16,10 +16,11 @@ from controller.api.reasons import State, Verdict
 from controller.api.status import GuardrailStatus
 from controller.core.counts import Series
 from controller.explanation.charts import ChartError, in_terminal, to_file
-from controller.explanation.tables import headline, limits, over_time, telling, verdicts
+from controller.explanation.tables import headline, limits, over_time, sentences, telling, verdicts
 from controller.explanation.timeline import Timeline, lifetime, timeline
 from controller.reconcilers.evidence_metrics import CANDIDATE_INFO, SHOWN_AFTERWARDS, EvidenceMetrics
 from controller.runtime.testing import FakeClock
+from tests.comparing import shadowing
 from tests.virtual import Behaviour, VirtualRollout, rollout_of
 
 KEY = "shop/agent"
@@ -194,3 +195,16 @@ def test_each_limit_is_a_sentence_with_what_follows() -> None:
         "limit of latency: Pass, within the limit: 1/60",
         "limit of toolErrors: Fail (Hold), beyond the limit: 9/60",
     ]
+
+
+def test_a_candidate_in_the_shadow_is_explained_by_its_comparisons() -> None:
+    world = shadowing({"minDuration": "1h"})
+    world.live(60)
+    assert "is Shadowing: candidate " in headline(world.rollout).plain
+    assert "is in stage shadow\nShadowing: " in headline(world.rollout).plain
+    told = StringIO()
+    console = Console(file=told, width=160)
+    console.print(verdicts(world.rollout.status.analysis, None), *sentences(world.rollout.status.analysis))
+    (metric,) = world.rollout.status.analysis
+    assert f"{metric.candidate.bad}/{metric.candidate.total}" in told.getvalue()
+    assert f"and {metric.wins} won, baseline" in told.getvalue()

@@ -17,6 +17,8 @@ from tests.comparing import STAGES, ComparingRollout, Ends, metric, shadowing
 from tests.virtual import START, Behaviour, started
 
 WORSE = Ends(loss=0.6, win=0.05)
+SCRAPE = timedelta(seconds=15)
+"""Longer than usual, for those who live long."""
 SLOWLY: dict[str, Any] = {"minDuration": "1h", "minComparisons": 1}
 
 
@@ -105,13 +107,13 @@ def test_who_holds_regressions_keeps_the_candidate_in_the_shadow_and_is_told() -
 
 
 def test_a_held_regression_stays_one_whatever_comes_after_it() -> None:
-    world = shadowing({"onRegression": "Hold"}, ends={"v2": WORSE})
+    world = shadowing({"onRegression": "Hold"}, ends={"v2": WORSE}, scrape=SCRAPE)
     world.live(120)
     world.reports_problem = "Prometheus is away"
     world.live(60)
     world.reports_problem = ""
     world.ends["v2"] = Ends(loss=0.0, win=0.9)
-    world.live(1200)
+    world.live(600)
     assert world.rollout.status.weight == 0
     assert world.rollout.status.last_rollback is None
     assert progressing(world)[0] is Reason.SHADOW_REGRESSION
@@ -119,8 +121,8 @@ def test_a_held_regression_stays_one_whatever_comes_after_it() -> None:
 
 def test_a_version_that_answers_otherwise_and_no_worse_is_no_regression() -> None:
     """It loses three times as often as stable loses against itself, and wins as often."""
-    world = shadowing(SLOWLY, ends={"v1": Ends(0.1, 0.1), "v2": Ends(0.35, 0.35)})
-    world.live(1500)
+    world = shadowing(SLOWLY, ends={"v1": Ends(0.1, 0.1), "v2": Ends(0.35, 0.35)}, scrape=SCRAPE)
+    world.live(900)
     assert world.rollout.status.state is State.SHADOWING
     assert metric(world).evidence < 3
 
@@ -128,7 +130,7 @@ def test_a_version_that_answers_otherwise_and_no_worse_is_no_regression() -> Non
 def test_what_mirrored_requests_lack_is_no_regression() -> None:
     """Both the candidate and stable's second answers lose: credentials are removed from their requests."""
     lacking = Ends(loss=0.5, win=0.05)
-    world = shadowing(SLOWLY, ends={"v1": lacking, "v2": lacking})
+    world = shadowing(SLOWLY, ends={"v1": lacking, "v2": lacking}, scrape=SCRAPE)
     world.live(600)
     assert world.rollout.status.last_rollback is None
     assert (metric(world).verdict, metric(world).reason) == (Verdict.ERROR, Reason.NOISY_EVIDENCE)
@@ -198,6 +200,7 @@ def test_nobody_advances_who_is_suspected() -> None:
         {"minComparisons": 100_000, "maxDuration": "20m", "onInsufficient": "Advance", "noise": "0%"},
         ends={"v2": Ends(loss=0.75, win=0.25)},
         per_second=1,
+        scrape=SCRAPE,
     )
     while world.now < START + timedelta(minutes=20) and evidence(world) < 3:
         world.live(15)
@@ -269,8 +272,20 @@ def test_an_unfit_judge_is_an_error_and_never_a_regression() -> None:
     assert world.rollout.status.last_rollback is not None
 
 
+def test_without_a_new_scrape_nothing_is_counted_twice_and_nothing_is_wrong() -> None:
+    world = shadowing(SLOWLY, scrape=SCRAPE)
+    world.live(60)
+    before = metric(world)
+    world.deaf = True
+    world.live(15)
+    assert (metric(world).candidate, metric(world).verdict) == (before.candidate, Verdict.PASS)
+    world.live(60)
+    assert metric(world).verdict is Verdict.ERROR
+
+
 def test_comparisons_that_cannot_be_read_hold_and_are_never_taken_for_a_lack() -> None:
-    world = shadowing({"maxDuration": "2m", "onInsufficient": "Rollback", "minComparisons": 100_000})
+    few = {"maxDuration": "2m", "onInsufficient": "Rollback", "minComparisons": 100_000}
+    world = shadowing(few, scrape=SCRAPE)
     world.live(30)
     world.reports_problem = "Prometheus did not answer"
     world.live(600)
@@ -338,8 +353,8 @@ def test_shadows_that_go_on_end_where_most_users_have_moved() -> None:
 def test_a_split_is_right_although_sampled_users_are_counted_apart() -> None:
     """At 50 % an eighth of all is sampled, so that of what is counted the candidate has four sevenths."""
     stages = [{"weight": w, "minDuration": "20m", "minRequests": 10} for w in ("50%", "100%")]
-    world = shadowing({"alsoInStages": True, "fraction": "50%"}, stages=stages, per_second=300)
-    world.live(1000)
+    world = shadowing({"alsoInStages": True, "fraction": "50%"}, stages=stages, per_second=300, scrape=SCRAPE)
+    world.live(600)
     assert world.rollout.status.weight == 500_000
     assert {each.verdict for each in world.rollout.status.analysis} == {Verdict.PASS}
     splits = world.rollout.status.evidence.splits if world.rollout.status.evidence else []
@@ -421,7 +436,9 @@ def test_a_state_that_cannot_be_read_holds() -> None:
 
 
 def test_few_second_answers_are_waited_for_and_not_for_ever() -> None:
-    world = shadowing({"noise": "1%", "minComparisons": 10, "minDuration": "1m"}, per_second=10)
+    world = shadowing(
+        {"noise": "1%", "minComparisons": 10, "minDuration": "1m"}, per_second=10, scrape=SCRAPE
+    )
     world.live(90)
     assert metric(world).candidate.total == 0
     world.live(330)
