@@ -101,6 +101,10 @@ bench-scale: build ## Thousands of rollouts in one operator: memory, processor, 
 bench-api-faults: $(SYNCED) ## Our informer and the official client's under each fault of an API server
 	$(RUN) python -m tests.bench.api_faults
 
+.PHONY: bench-recorder
+bench-recorder: $(SYNCED) ## Shadow pairs per second and core, and memory at a full queue
+	$(RUN) python -m tests.bench.recorder
+
 .PHONY: bench-decisions
 bench-decisions: $(SYNCED) ## Simulated rollouts: false rollbacks, good deliveries, delays, of ours and of other rules
 	$(RUN) python -m tests.bench.decisions

@@ -12,6 +12,7 @@ import typer
 from controller.adapters.prometheus_http import HttpConfig
 from controller.cli_evidence import explain, judge, metrics, simulate
 from controller.cli_router import router
+from controller.cli_shadow import shadow
 from controller.cli_values import PrometheusHttpFile, fail, read_address, read_urls
 from controller.core.references import SecretKey
 from controller.errors import ExitCode
@@ -232,6 +233,7 @@ def operator(  # noqa: PLR0913, PLR0917  each is a flag of its own
 app.add_typer(router, name="router")
 app.add_typer(metrics, name="metrics")
 app.add_typer(judge, name="judge")
+app.add_typer(shadow, name="shadow")
 app.command()(simulate)
 app.command()(explain)
 

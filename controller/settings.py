@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import socket
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 
@@ -103,6 +104,41 @@ class OperatorSettings:
     allowed_url_hosts: Grants
     allowed_hosts: Grants
     secret_key: SecretKey | None
+
+
+class Redactor(StrEnum):
+    """Who looks for personal data."""
+
+    BUILT_IN = "built-in"
+    PRESIDIO = "presidio"
+    """As well as the built-in recognisers."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowSettings:
+    """Settings of ``agentrollout shadow serve``.
+
+    Attributes:
+        capture_address: Where routers send what they capture; None: nothing is captured, only judged.
+        http_address: Health and metrics.
+        judges: File that describes the judges; None: one, ``default``, of checks alone.
+        records: URL of the database.
+        queue: URL of NATS; None: a queue in memory.
+        workers: Comparisons that are judged at once; 0: nothing is judged, only captured.
+        retention: How long records are kept.
+        redactor: Who looks for personal data.
+        presidio_model: The spaCy model that Presidio uses; None: none.
+    """
+
+    capture_address: Address | None
+    http_address: Address
+    judges: Path | None
+    records: str
+    queue: str | None
+    workers: int
+    retention: timedelta
+    redactor: Redactor
+    presidio_model: str | None
 
 
 _IDENTITY = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")

@@ -1,0 +1,215 @@
+"""``agentrollout shadow …``: the process that compares answers, and what people do with its records.
+
+What the commands do is only imported once one of them is called, as in ``controller.cli_evidence``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from controller.api.quantities import parse_duration
+from controller.cli_values import fail, read_address
+from controller.core.shadow.comparison import Outcome
+from controller.errors import ExitCode
+from controller.logs import configure_logs
+from controller.settings import Address, LogFormat, LogLevel, Redactor, ShadowSettings
+
+shadow = typer.Typer(help="Compare the answers of a candidate in shadow with stable's.", no_args_is_help=True)
+
+
+def _duration(text: str | timedelta) -> timedelta:
+    if isinstance(text, timedelta):  # typer sends defaults through the parser too
+        return text
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+RecordsUrl = Annotated[
+    str,
+    typer.Option(
+        "--records",
+        envvar="AGENTROLLOUT_SHADOW_RECORDS",
+        metavar="URL",
+        help="Where ends of comparisons are kept: sqlite:///FILE or postgresql://USER:PASSWORD@HOST/DATABASE. With a password "
+        "in it, give it in the environment.",
+    ),
+]
+Namespace = Annotated[str, typer.Option("-n", "--namespace", help="The rollout's namespace.")]
+
+_RECORDS = "sqlite:///agentrollout-shadow.db"
+
+
+@shadow.command()
+def serve(  # noqa: PLR0913, PLR0917  each is a flag of its own
+    capture_address: Annotated[
+        Address,
+        typer.Option(
+            envvar="AGENTROLLOUT_SHADOW_CAPTURE_ADDRESS",
+            parser=read_address,
+            metavar="HOST:PORT",
+            help="Where routers send what they capture: the operator's --shadow-address.",
+        ),
+    ] = Address("127.0.0.1", 18100),
+    capture: Annotated[
+        bool,
+        typer.Option(
+            help="--no-capture: only judge what another process captured. Of those that capture there is one."
+        ),
+    ] = True,
+    http_address: Annotated[
+        Address,
+        typer.Option(
+            envvar="AGENTROLLOUT_SHADOW_HTTP_ADDRESS",
+            parser=read_address,
+            metavar="HOST:PORT",
+            help="Health and metrics; Prometheus has to scrape /metrics.",
+        ),
+    ] = Address("127.0.0.1", 8082),
+    judges: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="AGENTROLLOUT_SHADOW_JUDGES",
+            metavar="FILE",
+            help="The judges that spec.shadow.judge names. Left out: one, `default`, of deterministic checks.",
+        ),
+    ] = None,
+    records: RecordsUrl = _RECORDS,
+    queue: Annotated[
+        str | None,
+        typer.Option(
+            envvar="AGENTROLLOUT_SHADOW_QUEUE",
+            metavar="URL",
+            help="NATS with JetStream between capture and judges: nats://HOST:PORT. Left out: a queue in memory, for one process.",
+        ),
+    ] = None,
+    workers: Annotated[
+        int,
+        typer.Option(
+            envvar="AGENTROLLOUT_SHADOW_WORKERS",
+            min=0,
+            max=1024,
+            help="Comparisons that are judged at once. 0: only capture.",
+        ),
+    ] = 8,
+    retention: Annotated[
+        timedelta,
+        typer.Option(
+            envvar="AGENTROLLOUT_SHADOW_RETENTION",
+            parser=_duration,
+            metavar="DURATION",
+            help="How long records are kept.",
+        ),
+    ] = timedelta(days=30),
+    redactor: Annotated[
+        Redactor,
+        typer.Option(
+            envvar="AGENTROLLOUT_SHADOW_REDACTOR",
+            help="Who looks for personal data; presidio (needs the extra of that name) does so beside the built-in recognisers.",
+        ),
+    ] = Redactor.BUILT_IN,
+    presidio_model: Annotated[
+        str | None,
+        typer.Option(
+            envvar="AGENTROLLOUT_SHADOW_PRESIDIO_MODEL",
+            metavar="NAME",
+            help="An installed spaCy model, such as en_core_web_lg, that finds names of people and places. Left out: Presidio's "
+            "patterns alone.",
+        ),
+    ] = None,
+    log_format: Annotated[LogFormat, typer.Option(envvar="AGENTROLLOUT_LOG_FORMAT")] = LogFormat.JSON,
+    log_level: Annotated[LogLevel, typer.Option(envvar="AGENTROLLOUT_LOG_LEVEL")] = LogLevel.INFO,
+) -> None:
+    """Receive what routers capture, pair and redact it, have it judged, and count how comparisons end.
+
+    It needs no access to Kubernetes. One process receives; with --queue others may judge (--no-capture).
+
+    Example: agentrollout shadow serve --judges judges.yaml --records sqlite:///comparisons.db
+    """
+    from controller.adapters.shadow_ports import RecordsError  # noqa: PLC0415  see above
+    from controller.runtime.manager import PartEndedError  # noqa: PLC0415  see above
+    from controller.shadow_wiring import run_shadow  # noqa: PLC0415  see above
+
+    configure_logs(log_format, log_level)
+    if queue is None and not (capture and workers):
+        fail(
+            "without --queue one process does it all: leave out --no-capture and --workers 0", ExitCode.USAGE
+        )
+    settings = ShadowSettings(
+        capture_address=capture_address if capture else None,
+        http_address=http_address,
+        judges=judges,
+        records=records,
+        queue=queue,
+        workers=workers,
+        retention=retention,
+        redactor=redactor,
+        presidio_model=presidio_model,
+    )
+    try:
+        asyncio.run(run_shadow(settings))
+    except ValueError as error:
+        fail(str(error), ExitCode.USAGE)
+    except (OSError, RecordsError, PartEndedError) as error:
+        fail(str(error), ExitCode.FAILED)
+
+
+@shadow.command()
+def losses(
+    name: Annotated[str, typer.Argument(help="The AgentRollout.")],
+    namespace: Namespace = "default",
+    records: RecordsUrl = _RECORDS,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many are shown.")] = 20,
+) -> None:
+    """List the candidates' last losses against stable, newest first."""
+    from controller.cli_records import losses as run  # noqa: PLC0415  see above
+
+    run(f"{namespace}/{name}", records, limit)
+
+
+@shadow.command()
+def show(
+    comparison: Annotated[str, typer.Argument(metavar="ID", help="Of the comparison.")],
+    records: RecordsUrl = _RECORDS,
+) -> None:
+    """Show the question, both answers side by side, and what judge and people say."""
+    from controller.cli_records import show as run  # noqa: PLC0415  see above
+
+    run(comparison, records)
+
+
+@shadow.command()
+def label(
+    comparison: Annotated[str, typer.Argument(metavar="ID", help="Of the comparison.")],
+    outcome: Annotated[Outcome, typer.Argument(help="What the candidate's answer is, beside stable's.")],
+    by: Annotated[str, typer.Option(envvar="USER", help="Who says so.")] = "",
+    reason: Annotated[str, typer.Option(help="Why.")] = "",
+    records: RecordsUrl = _RECORDS,
+) -> None:
+    """Say what you think of a comparison. What you said of it before no longer counts.
+
+    Example: agentrollout shadow label 7f3c… loss --by alice --reason "The total is wrong."
+    """
+    from controller.cli_records import label as run  # noqa: PLC0415  see above
+
+    if not by.strip():
+        raise typer.BadParameter("say who you are: --by NAME")
+    run(comparison, outcome, by.strip(), reason.strip(), records)
+
+
+@shadow.command()
+def agreement(
+    name: Annotated[str | None, typer.Argument(help="The AgentRollout. Left out: all.")] = None,
+    namespace: Namespace = "default",
+    records: RecordsUrl = _RECORDS,
+) -> None:
+    """Show how far judges and people say the same, with Cohen's kappa."""
+    from controller.cli_records import agreement as run  # noqa: PLC0415  see above
+
+    run(f"{namespace}/{name}" if name else None, records)

@@ -1,0 +1,125 @@
+"""``agentrollout shadow serve`` behind a real Envoy: every sampled request ends in one bin, and its record can be read."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+from prometheus_client.parser import text_string_to_metric_families
+
+from controller.adapters.records import SqlRecords
+from devkit.process import LOOPBACK, Process, free_port
+from tests.integration.shadow_lab import KEY, ShadowLab, _healthy, eventually_true, shadow_lab
+
+PROGRAM = Path(sys.executable).with_name("agentrollout")
+REQUESTS = int(os.environ.get("SHADOW_REQUESTS", "200"))
+PER_SECOND = 200
+
+
+class Shadow:
+    """The process, and what it shows."""
+
+    def __init__(self, directory: Path) -> None:
+        self.port, self.http = free_port(), free_port()
+        self.url = f"sqlite:///{directory / 'records.db'}"
+        command: list[str | Path] = [
+            PROGRAM, "shadow", "serve", "--records", self.url, "--capture-address", f"{LOOPBACK}:{self.port}",
+            "--http-address", f"{LOOPBACK}:{self.http}",
+        ]  # fmt: skip
+        self.process = Process("shadow", command, directory)
+
+    async def bins(self, session: aiohttp.ClientSession, revision: str) -> dict[str, int]:
+        """Where comparisons with this revision ended, without empty bins."""
+        async with session.get(f"http://{LOOPBACK}:{self.http}/metrics") as answer:
+            text = await answer.text()
+        return {
+            sample.labels["bin"]: int(sample.value)
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+            if sample.name == "agentrollout_shadow_comparisons_total"
+            and sample.labels["revision"] == revision
+            and sample.value
+        }
+
+    def command(self, *arguments: str) -> str:
+        """What a command about the records prints."""
+        done = subprocess.run(
+            [PROGRAM, "shadow", *arguments, "--records", self.url],
+            check=True,
+            capture_output=True,
+            text=True,
+            env={**os.environ, "COLUMNS": "100"},
+        )
+        return done.stdout
+
+
+@asynccontextmanager
+async def running(directory: Path, *, noise_ppm: int = 0) -> AsyncIterator[tuple[Shadow, ShadowLab]]:
+    shadow = Shadow(directory)
+    shadow.process.start()
+    try:
+        async with shadow_lab(port=shadow.port, noise_ppm=noise_ppm) as lab:
+            await eventually_true(lambda: _healthy(lab.lab))
+            yield shadow, lab
+    finally:
+        shadow.process.stop(30)
+
+
+async def test_what_users_asked_is_counted_recorded_and_read_and_nobody_is_named(tmp_path: Path) -> None:
+    async with running(tmp_path, noise_ppm=500_000) as (shadow, lab):
+        async with asyncio.TaskGroup() as group:
+            for number in range(REQUESTS):
+                body = b"I am jo%d.doe@example.com" % number
+                group.create_task(lab.ask("/status/503" if number % 10 == 0 else "/echo", body))
+                await asyncio.sleep(1 / PER_SECOND)
+
+        async def sums_up() -> bool:
+            both = [await shadow.bins(lab.user, revision) for revision in ("candidate", "stable")]
+            return all(sum(each.values()) == REQUESTS for each in both)
+
+        await eventually_true(sums_up)
+        sampled = f"cluster.{KEY}/candidate~shadow.upstream_rq_total"
+        mirrored = (await lab.lab.counters(re.escape(sampled) + "$"))[sampled]
+        bins = await shadow.bins(lab.user, "candidate")
+        shadow.process.signal(signal.SIGTERM)
+        await asyncio.to_thread(shadow.process._wait, 30)
+    assert mirrored == sum(bins.values()) == REQUESTS
+    assert bins["both_error"] == len(range(0, REQUESTS, 10))
+    assert set(bins) <= {"both_error", "tie", "win", "loss"}
+    assert shadow.process.returncode == 0
+    stored = (tmp_path / "records.db").read_bytes().decode(errors="replace")
+    assert "<EMAIL_1>" in stored
+    assert "doe@example.com" not in stored + shadow.process.log.read_text()
+
+
+async def test_a_loss_can_be_listed_read_and_labelled(tmp_path: Path) -> None:
+    async with running(tmp_path) as (shadow, lab):
+        await lab.candidate.__aexit__()
+        assert (await lab.ask("/echo", b"Hello"))[0] == 200
+
+        async def lost() -> bool:
+            return await shadow.bins(lab.user, "candidate") == {"loss": 1}
+
+        await eventually_true(lost)
+        records = SqlRecords(shadow.url, create=False)
+        comparison = records.losses(KEY, 1)[0].case.id
+        records.close()
+        listed = await asyncio.to_thread(shadow.command, "losses", "agent", "-n", "shop")
+        shown = await asyncio.to_thread(shadow.command, "show", comparison)
+        labelled = await asyncio.to_thread(shadow.command, "label", comparison, "loss", "--by", "ann")
+        again = await asyncio.to_thread(shadow.command, "show", comparison)
+    assert comparison in listed
+    assert "It failed" in listed
+    assert "loss: It failed where stable answered: HTTP 503." in shown
+    assert "stable says Hello" in shown
+    assert "ann says loss" not in shown
+    assert "ann says loss" in again
+    assert labelled == f"{comparison}: ann says loss, the record says loss.\n"
