@@ -40,12 +40,14 @@ class ComparingRollout(TalkingRollout):
     Attributes:
         ends: How comparisons end, by host; stable's are those of its second answers.
         fit: Whether the judge is; None: nobody has looked yet.
+        judge_artifact: What it is made of; empty if there is no such judge.
         telling: Whether there is such a process.
         compared: Comparisons so far.
     """
 
     ends: dict[str, Ends] = field(default_factory=dict)
     fit: bool | None = True
+    judge_artifact: str = JUDGE
     telling: bool = True
     unjudged_as: Bin = Bin.JUDGE_ERROR
     compared: int = 0
@@ -78,7 +80,7 @@ class ComparingRollout(TalkingRollout):
     def _tell_of_judge(self, revision: str) -> None:
         if self.fit is None:
             return
-        whose = self._whose(revision) | {"judge": "default", "artifact": JUDGE}
+        whose = self._whose(revision) | {"judge": "default", "artifact": self.judge_artifact}
         self._set(FIT, int(self.fit), whose)
         self._set(MEASURES, 1, whose | {"measure": "accuracy"})
         self._set(MEASURES, int(self.fit), whose | {"measure": "injections"})

@@ -254,6 +254,8 @@ def _unfit(reports: Reports, candidate: VersionRef, judge: str, at: float) -> st
     if any(value for _, value in fit):
         return ""
     artifact = fit[0][0].get("artifact", "")
+    if not artifact:
+        return f"agentrollout shadow knows no judge {judge}: name one of its --judges in spec.shadow.judge"
     measured = {
         labels.get("measure", ""): value
         for labels, value in told

@@ -272,6 +272,15 @@ def test_an_unfit_judge_is_an_error_and_never_a_regression() -> None:
     assert world.rollout.status.last_rollback is not None
 
 
+def test_a_judge_that_nobody_knows_is_told_with_the_way_out() -> None:
+    world = shadowing(fit=False, judge_artifact="")
+    world.live(60)
+    assert metric(world).verdict is Verdict.ERROR
+    assert metric(world).message == (
+        "agentrollout shadow knows no judge default: name one of its --judges in spec.shadow.judge"
+    )
+
+
 def test_without_a_new_scrape_nothing_is_counted_twice_and_nothing_is_wrong() -> None:
     world = shadowing(SLOWLY, scrape=SCRAPE)
     world.live(60)
