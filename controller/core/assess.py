@@ -139,25 +139,27 @@ class _Evaluation:
         state = self._stored(name) or MetricEvidence(name=name)
         candidate, baseline = self.reading.counts(metric, comparison, edges, self.span)
         audience = comparison.candidate.audience
-        phis = clusterings(everyone, len(candidate), analysis.clustering, audience=audience)
+        clustered = clusterings(everyone, len(candidate), analysis.clustering, audience=audience)
         if self.is_new:
-            state = updated(state, candidate, baseline, phis, analysis)
+            state, e_value = updated(state, candidate, baseline, clustered, analysis)
             slices = self.reading.slices(metric, comparison, edges, self.span)
-            enough = max(mean_e_value(state), WHOLE_PPM / analysis.false_rollback_rate)
-            state = with_slices(state, slices, baseline, phis, enough)
+            enough = max(e_value, WHOLE_PPM / analysis.false_rollback_rate)
+            state = with_slices(state, slices, baseline, clustered, enough)
+        else:
+            e_value = mean_e_value(state)
         so_far = next((m for m in self.status.analysis if m.name == name), None)
         shown = so_far or MetricStatus(name=name, verdict=Verdict.INSUFFICIENT)
         return state, Finding(
             name=name,
             candidate=summed(shown.candidate, candidate[-1]),
             baseline=summed(shown.baseline, baseline[-1]) if baseline else last_reference(state),
-            e_value=mean_e_value(state),
+            e_value=e_value,
             # What slices of an earlier stage showed says nothing about a stage without any.
             control=control_e_value(state) if comparison.is_sliced else 1.0,
             compared=baseline is not None,
             own=comparison.own,
             min_requests=self._min_requests,
-            clustering=max(phis),
+            clustering=max(each.phi for each in clustered),
             tests=len(candidate),
             safety=safety_of(state, analysis) if baseline else None,
         )
@@ -185,7 +187,8 @@ def _count(
     evaluation = _Evaluation(snapshot, status, before, reading, span)
     known = {metric.name: metric for metric in before.metrics}
     findings = []
-    for comparison in comparisons(status, snapshot.stages):
+    compared = comparisons(status, snapshot.stages)
+    for comparison in compared:
         for metric in snapshot.analysis.metrics:
             if metric.is_from_router:
                 state, finding = evaluation.compare(metric.name, comparison)
@@ -193,7 +196,7 @@ def _count(
                 if evaluation.is_new:
                     known[state.name] = state
     for definition in definitions(snapshot.analysis, snapshot.rollout.metadata.key):
-        users = users_of(definition, comparisons(status, snapshot.stages))
+        users = users_of(definition, compared)
         if users is None:
             continue
         state, finding = count_reports(
@@ -219,7 +222,7 @@ def _count(
 
 def _watched(snapshot: Snapshot) -> int:
     """How many findings there are when everything is watched."""
-    reported = len(definitions(snapshot.analysis, snapshot.rollout.metadata.key))
+    reported = sum(not metric.is_from_router for metric in snapshot.analysis.metrics)
     frozen = snapshot.rollout.status.frozen
     shadows = 1 if frozen and frozen.shadow else 0
     return (len(snapshot.analysis.metrics) - reported) * watches(snapshot.stages) + reported + shadows

@@ -10,11 +10,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import NamedTuple
 
 from controller.api.status import MetricEvidence
 from controller.core.counts import Events, Tallied
 from controller.core.dispersion import Scatter, clustering
-from controller.core.mixture import UnknownStateError, decode_state, encode_state
+from controller.core.mixture import FREEDOM, UnknownStateError, decode_state, encode_state
 from controller.core.soundness import ControlTest, control_log_e_values
 from controller.core.traffic import CONTROL_SLICES
 
@@ -28,14 +29,16 @@ class Controls:
     Attributes:
         counts: Of each slice, over all intervals counted so far in the rollout.
         check: The A/A check.
-        scatter: How the slices scattered within intervals.
+        scatter: How they and the rest of stable scattered within intervals.
     """
 
     counts: tuple[Events, ...] = (Tallied(),) * CONTROL_SLICES
     check: ControlTest = field(default_factory=ControlTest)
     scatter: Scatter = field(default_factory=Scatter)
 
-    def after(self, slices: Sequence[Events], stable: Events, phi: float, enough: float) -> Controls:
+    def after(
+        self, slices: Sequence[Events], stable: Events, phi: float, enough: float, freedom: float = FREEDOM
+    ) -> Controls:
         """The state after one more interval.
 
         Args:
@@ -43,13 +46,18 @@ class Controls:
             stable: Counts of all of stable in it.
             phi: The clustering as it was estimated before.
             enough: More evidence of noise than this makes no difference.
+            freedom: In how many degrees of freedom that was.
         """
         counts = tuple(
             Tallied(before.bad + more.bad, before.total + more.total)
             for before, more in zip(self.counts, slices, strict=True)
         )
-        check = self.check.after(control_log_e_values(slices, stable), phi)
-        return Controls(counts, check.forgetting(enough), self.scatter.after(slices))
+        check = self.check.after(control_log_e_values(slices, stable), phi, freedom)
+        rest = Tallied(
+            max(stable.bad - sum(each.bad for each in slices), 0),
+            max(stable.total - sum(each.total for each in slices), 0),
+        )
+        return Controls(counts, check.forgetting(enough), self.scatter.after([*slices, rest]))
 
     def encode(self) -> str:
         """One line of text; ``decode`` reads it back."""
@@ -76,7 +84,16 @@ class Controls:
         )
 
 
-def clusterings(everyone: MetricEvidence | None, tests: int, prior: float, *, audience: bool) -> list[float]:
+class Clustering(NamedTuple):
+    """φ, and in how many degrees of freedom it is known."""
+
+    phi: float
+    freedom: float = FREEDOM
+
+
+def clusterings(
+    everyone: MetricEvidence | None, tests: int, prior: float, *, audience: bool
+) -> list[Clustering]:
     """φ_t of each test of a metric, from what was counted up to t − 1.
 
     Nobody of an audience is in a slice. It is taken to be no less clustered than everyone, nor than is said.
@@ -90,15 +107,18 @@ def clusterings(everyone: MetricEvidence | None, tests: int, prior: float, *, au
     Raises:
         UnknownStateError: If a stored state is not one of this version's.
     """
-    found = [clustering(each.counts, prior, each.scatter) for each in _controls(everyone, tests)]
-    return [max(prior, phi) for phi in found] if audience else found
+    found = [
+        Clustering(clustering(each.counts, prior, each.scatter), each.scatter.freedom(prior))
+        for each in _controls(everyone, tests)
+    ]
+    return [Clustering(max(prior, phi), freedom) for phi, freedom in found] if audience else found
 
 
 def with_slices(
     state: MetricEvidence,
     slices: Sequence[Sequence[Events]],
     stable: Sequence[Events] | None,
-    phis: list[float],
+    clustered: list[Clustering],
     enough: float,
 ) -> MetricEvidence:
     """The metric's state after one more interval of the control slices.
@@ -107,7 +127,7 @@ def with_slices(
         state: The state of the metric for everyone, or of another group, which has no slices.
         slices: For each test the counts of each slice in the interval; empty where there are none.
         stable: For each test the counts of all of stable in it.
-        phis: φ_t of each test.
+        clustered: φ_t of each test.
         enough: More evidence of noise than this makes no difference.
 
     Raises:
@@ -116,8 +136,10 @@ def with_slices(
     if stable is None or not any(each.total for of_test in slices for each in of_test):
         return state
     after = [
-        each.after(of_test, whole, phi, enough).encode()
-        for each, of_test, whole, phi in zip(_controls(state, len(slices)), slices, stable, phis, strict=True)
+        each.after(of_test, whole, phi, enough, freedom).encode()
+        for each, of_test, whole, (phi, freedom) in zip(
+            _controls(state, len(slices)), slices, stable, clustered, strict=True
+        )
     ]
     return state.model_copy(update={"controls": after})
 

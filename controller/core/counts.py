@@ -189,19 +189,25 @@ def increment(series: Series, span: Span, scrapes: Scrapes) -> int:
     if series.samples and not 0 <= series.samples[-1][1] < math.inf:
         name, instance = series.labels.get("__name__"), series.labels.get("instance")
         raise UnusableSamplesError(f"{name} of {instance} is {series.samples[-1][1]}")
+    counted, until, not_before = span.after, span.until, span.not_before
+    if len(series.samples) > 1:
+        # Most often the newest sample is the only one that was not counted before.
+        (began, before), (ended, after) = series.samples[-2:]
+        if not_before <= began <= counted < ended <= until and 0 <= before <= after:
+            return round(after - before)
     moved, ended, after = 0, math.nan, 0.0
-    # From the newest back to the last that was counted before: most often one movement of a whole window is new.
+    # From the newest back to the last that was counted before.
     for began, before in reversed(series.samples):
         if not 0 <= before < math.inf:
             continue
-        if span.after < ended <= span.until and began >= span.not_before:
+        if counted < ended <= until and began >= not_before:
             moved += round(after - before if after >= before else after)
-        if began <= span.after:
+        if began <= counted:
             return moved
         ended, after = began, before
     # When a series began is of interest only if that was not counted before; most are older.
-    if span.after < ended <= span.until:
+    if counted < ended <= until:
         born_after = scrapes.before(series, ended)
-        if born_after is not None and born_after >= span.not_before:
+        if born_after is not None and born_after >= not_before:
             moved += round(after)
     return moved

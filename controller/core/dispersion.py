@@ -6,14 +6,15 @@ tempers it (``mixture.tempered``). φ cannot be seen in the candidate's own coun
 of stable's users drawn like the candidate's, show it.
 
 Two estimates, of which the larger counts. The slices' cumulative counts see whatever makes one slice differ from
-another, however long it takes, but are only eight numbers. Their scatter within intervals is soon known precisely, and
-does not see that a conversation which goes on for minutes fails in several intervals.
+another, however long it takes, but are only eight numbers. The scatter of all parts of stable within intervals is soon known
+precisely, and does not see that a conversation which goes on for minutes fails in several intervals. While few bunches were seen,
+φ may be several times as large as it looks: then a single interval proves less (docs/adr/0038-clustering-that-is-not-yet-known.md).
 
 How they are called, at each interval t and for each pair of counts that is tested:
 
     φ_t = clustering(slices, prior, scatter)   slices: each slice's events of all counted intervals up to t − 1
-    test = test.after(log_e_values, φ_t)
-    scatter = scatter.after(slices of interval t)
+    test = test.after(log_e_values, φ_t, scatter.freedom(prior))
+    scatter = scatter.after(parts of stable in interval t)
 
 φ_t must not know interval t: an e-value's power that is fixed beforehand keeps its expectation at most 1, one that was
 chosen after a look does not. It stays an approximation: for clustered counts no power makes the expectation exactly 1.
@@ -25,6 +26,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from controller.core.counts import Events
+from controller.core.mixture import FREEDOM
 
 PRIOR_SLICES = 8
 """The configured clustering counts as much as this many slices."""
@@ -33,29 +35,37 @@ PRIOR_SLICES = 8
 PRIOR_BUNCHES = 8
 """The configured clustering counts as much as so many bunches of that size, within intervals."""
 
+FEW_BUNCHES = 12
+"""With so many bunches φ is known half as well as it ever will be."""
+
 
 @dataclass(frozen=True, slots=True)
 class Scatter:
-    """How much the slices' bad events scattered within intervals.
+    """How much the bad events of stable's parts, the slices and the rest, scattered within intervals.
 
     Attributes:
-        squares: Squared deviations from what each slice's size would have it, summed over slices and intervals.
+        squares: Squared deviations from what each part's size would have it, summed over parts and intervals.
         expected: What these would be for independent events.
     """
 
     squares: float = 0.0
     expected: float = 0.0
 
-    def after(self, slices: Sequence[Events]) -> Scatter:
-        """The state after one more interval, by each slice's counts in it."""
-        bad, total = sum(each.bad for each in slices), sum(each.total for each in slices)
+    def after(self, parts: Sequence[Events]) -> Scatter:
+        """The state after one more interval, by each part's counts in it."""
+        bad, total = sum(each.bad for each in parts), sum(each.total for each in parts)
         if bad in (0, total):
             return self
         rate = bad / total
         return Scatter(
-            self.squares + sum((each.bad - each.total * rate) ** 2 for each in slices),
-            self.expected + rate * (1 - rate) * (total - sum(each.total**2 for each in slices) / total),
+            self.squares + sum((each.bad - each.total * rate) ** 2 for each in parts),
+            self.expected + rate * (1 - rate) * (total - sum(each.total**2 for each in parts) / total),
         )
+
+    def freedom(self, prior: float) -> float:
+        """In how many degrees of freedom φ is known: with n bunches, the prior's 8 included, 5n/(n + 12)."""
+        bunches = (PRIOR_BUNCHES * prior + self.expected) / self.clustering(prior)
+        return FREEDOM * bunches / (bunches + FEW_BUNCHES)
 
     def clustering(self, prior: float) -> float:
         """φ = (8·φ0·φ0 + squares) / (8·φ0 + expected): the mean size of a bunch, by its size."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from controller.api.delivery import AdvanceOn, Analysis
 from controller.api.status import Counts, MetricEvidence
+from controller.core.controls import Clustering
 from controller.core.safety import SafetyTest, safety_log_e_values
 from controller.core.statistics import (
     ODDS_RATIOS,
@@ -22,12 +23,12 @@ def updated(
     state: MetricEvidence,
     candidate: list[Counts],
     baseline: list[Counts] | None,
-    phis: list[float],
+    clustered: list[Clustering],
     analysis: Analysis,
-) -> MetricEvidence:
-    """The metric's tests after one more interval; each test has its own pair of counts, and its own clustering."""
+) -> tuple[MetricEvidence, float]:
+    """The metric's tests after one more interval, and E; each test has its own pair of counts, and its own clustering."""
     if baseline and analysis.advance_on is AdvanceOn.EVIDENCE:
-        state = _with_safety(state, candidate, baseline, phis, analysis)
+        state = _with_safety(state, candidate, baseline, clustered, analysis)
     tests = [HarmTest.decode(text) for text in state.tests] or [HarmTest() for _ in candidate]
     references = state.reference or [Counts() for _ in candidate]
     if baseline:
@@ -38,22 +39,19 @@ def updated(
         # Against the past only the last test says something: of latency's edges the one of the tail. A median moves
         # with the load, which has just grown.
         silent = [_NO_EVIDENCE] * (len(candidate) - 1)
-        values = [*silent, _against_reference(candidate[-1], references[-1], phis[-1])]
-    return state.model_copy(
-        update={
-            "tests": [test.after(e, phi).encode() for test, e, phi in zip(tests, values, phis, strict=True)],
-            "reference": [summed(r, b) for r, b in zip(references, baseline, strict=True)]
-            if baseline
-            else references,
-        }
-    )
+        values = [*silent, _against_reference(candidate[-1], references[-1], clustered[-1].phi)]
+    after = [test.after(e, *each) for test, e, each in zip(tests, values, clustered, strict=True)]
+    if baseline:
+        references = [summed(r, b) for r, b in zip(references, baseline, strict=True)]
+    update = {"tests": [test.encode() for test in after], "reference": references}
+    return state.model_copy(update=update), sum(test.e_value for test in after) / len(after)
 
 
 def _with_safety(
     state: MetricEvidence,
     candidate: list[Counts],
     baseline: list[Counts],
-    phis: list[float],
+    clustered: list[Clustering],
     analysis: Analysis,
 ) -> MetricEvidence:
     tests = [SafetyTest.decode(text) for text in state.safety] or [SafetyTest() for _ in candidate]
@@ -61,7 +59,7 @@ def _with_safety(
         safety_log_e_values(_interval(c, b), analysis.max_ratio)
         for c, b in zip(candidate, baseline, strict=True)
     ]
-    after = [test.after(e, phi) for test, e, phi in zip(tests, values, phis, strict=True)]
+    after = [test.after(e, *each) for test, e, each in zip(tests, values, clustered, strict=True)]
     return state.model_copy(update={"safety": [test.encode() for test in after]})
 
 

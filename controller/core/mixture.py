@@ -14,7 +14,7 @@ HORIZON = 240
 FIRST_WEIGHT = 0.5
 """Share of the evidence that bets on a fault from the first interval on."""
 
-BUNCHES = 5.0
+FREEDOM = 5.0
 """Degrees of freedom in which clustered counts are taken to scatter; the fewer, the less a single interval proves."""
 
 _STRAIGHT = 1e-12
@@ -47,22 +47,23 @@ def decode_state(text: str, version: str, count: int) -> tuple[float, ...]:
     return numbers
 
 
-def tempered(log_e_values: Iterable[float], clustering: float) -> list[float]:
+def tempered(log_e_values: Iterable[float], clustering: float, freedom: float = FREEDOM) -> list[float]:
     """What log e-values of independent requests are worth where requests fail φ at a time.
 
     First to the 1/φ-th power: K requests prove as much as K/φ conversations. That alone is too sure, because φ is an
     average and an estimate: one conversation that is much longer than others is an outlier, and a normal tail takes it for a
     proof. So evidence of harm in one interval grows with its logarithm, as the likelihood of Student's t does,
 
-        x → ν · log(1 + x/ν)  for  x = log e / φ > 0,  ν = 5φ/(φ − 1)
+        x → ν · log(1 + x/ν)  for  x = log e / φ > 0,  ν = dφ/(φ − 1)
 
     which changes little where x is small or φ near 1. It is never more than x, so what was an e-value stays one.
 
     Args:
         log_e_values: Of one interval.
         clustering: φ ≥ 1.
+        freedom: d, how many degrees of freedom φ is known in.
     """
-    curved = max((clustering - 1) / (BUNCHES * clustering), _STRAIGHT)
+    curved = max((clustering - 1) / (freedom * clustering), _STRAIGHT)
     scaled = [each / clustering for each in log_e_values]
     return [math.log1p(curved * each) / curved if each > 0 else each for each in scaled]
 
@@ -100,15 +101,16 @@ class StartMixture:
     intervals: int = 0
     log_evidence: tuple[float, ...] = ()
 
-    def after(self, log_e_values: tuple[float, ...], clustering: float) -> Self:
+    def after(self, log_e_values: tuple[float, ...], clustering: float, freedom: float = FREEDOM) -> Self:
         """The state after one more interval.
 
         Args:
             log_e_values: log e_t(ω) for each alternative.
             clustering: φ ≥ 1, see ``tempered``.
+            freedom: d, see ``tempered``.
         """
         start = math.log(start_weight(self.intervals + 1))
-        grown = zip(self.log_evidence, tempered(log_e_values, clustering), strict=True)
+        grown = zip(self.log_evidence, tempered(log_e_values, clustering, freedom), strict=True)
         log_evidence = tuple(_log_add(before, start) + more for before, more in grown)
         return replace(self, intervals=self.intervals + 1, log_evidence=log_evidence)
 

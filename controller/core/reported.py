@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from controller.api.reasons import Verdict
 from controller.api.status import Counts, MetricEvidence, RolloutStatus
 from controller.core.agents import AgentDefinition
+from controller.core.controls import Clustering
 from controller.core.counts import UnusableSamplesError
 from controller.core.evidence import last_reference, mean_e_value, safety_of, summed, updated
 from controller.core.reports import NotReportedError, Reports, StaleReportsError
@@ -55,19 +56,19 @@ def count_reports(
     so_far = next((m for m in status.analysis if m.name == definition.name), None)
     candidate, baseline = (so_far.candidate, so_far.baseline) if so_far else (Counts(), Counts())
     try:
-        state, found, beside = _with_reports(
+        state, e_value, found, beside = _with_reports(
             snapshot, status, definition, state, not_before, compared=users.compared
         )
         candidate, baseline = summed(candidate, found), summed(baseline, beside)
     except NotReportedError as error:
-        problem, verdict = str(error), Verdict.INSUFFICIENT
+        e_value, problem, verdict = mean_e_value(state), str(error), Verdict.INSUFFICIENT
     except (StaleReportsError, UnusableSamplesError) as error:
-        problem = str(error)
+        e_value, problem = mean_e_value(state), str(error)
     return state, Finding(
         name=definition.name,
         candidate=candidate,
         baseline=baseline if users.compared else last_reference(state),
-        e_value=mean_e_value(state),
+        e_value=e_value,
         compared=users.compared,
         own=users.own,
         min_requests=snapshot.stages[status.stage.index].min_requests,
@@ -88,8 +89,8 @@ def _with_reports(
     not_before: float,
     *,
     compared: bool,
-) -> tuple[MetricEvidence, Counts, Counts]:
-    """The metric's tests after one more interval, with the counts of candidate and baseline in it.
+) -> tuple[MetricEvidence, float, Counts, Counts]:
+    """The metric's tests after one more interval, E, and the counts of candidate and baseline in it.
 
     Raises:
         NotReportedError: If a version lacks a series.
@@ -106,14 +107,15 @@ def _with_reports(
     served = (status.candidate, status.stable) if compared else (status.candidate,)
     span = reports.span(samples.at, served, state.counted_until, not_before)
     if span is None:
-        return state, Counts(), Counts()
+        return state, mean_e_value(state), Counts(), Counts()
     candidate = reports.counts(status.candidate, state.edges, span)
     baseline = reports.counts(status.stable, state.edges, span) if compared else None
-    phis = [_clustering(snapshot, definition)] * len(candidate)
-    after = updated(state, candidate, baseline, phis, snapshot.analysis)
+    clustered = [Clustering(_clustering(snapshot, definition))] * len(candidate)
+    after, e_value = updated(state, candidate, baseline, clustered, snapshot.analysis)
     end = datetime.fromtimestamp(span.until, UTC)
     return (
         after.model_copy(update={"counted_until": end}),
+        e_value,
         candidate[-1],
         baseline[-1] if baseline else Counts(),
     )

@@ -19,6 +19,7 @@ from controller.api.status import Counts, VersionRef
 from controller.core.agents import EDGE, NAMESPACE_LABEL, AgentDefinition
 from controller.core.catalogue import CounterTerm
 from controller.core.counts import (
+    SCRAPERS_LABELS,
     Process,
     Scrapes,
     Series,
@@ -69,7 +70,9 @@ class Reports:
         named = (
             one
             for one in series
-            if one.samples and one.labels.get("__name__") in names and _has(one, definition.scope)
+            if one.samples
+            and one.labels.get("__name__") in names
+            and (not definition.scope or _has(one, definition.scope))
         )
         for one in _once(named):
             where = one.labels.get(NAMESPACE_LABEL, namespace)
@@ -255,6 +258,7 @@ class Reports:
 
 
 _NEVER = Scrapes({})
+_SCRAPERS_LABELS = tuple(sorted(SCRAPERS_LABELS))
 
 
 def _once(series: Iterable[Series]) -> Iterator[Series]:
@@ -263,8 +267,12 @@ def _once(series: Iterable[Series]) -> Iterator[Series]:
     As `counts.joined` does it for the router; but an agent's own labels may have the names of a scraper's. What two
     series of one scrape count is never the same, so only those are one that share no instant and go on side by side.
     """
+    everything = tuple(series)
+    if len({tuple(map(one.labels.get, _SCRAPERS_LABELS)) for one in everything}) < 2:
+        yield from everything
+        return
     parts: dict[tuple[str, Process], list[Series]] = defaultdict(list)
-    for one in series:
+    for one in everything:
         parts[one.labels["__name__"], without_scraper(one.identity)].append(one)
     for (name, identity), same in parts.items():
         if len(same) > 1 and _are_one(same):

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from controller.core.mixture import decode_state, encode_state, log_mean_exp, tempered
+from controller.core.mixture import FREEDOM, decode_state, encode_state, log_mean_exp, tempered
 from controller.core.statistics import Interval, log_likelihoods
 
 BETA = 0.05
@@ -67,9 +67,11 @@ class SafetyTest:
 
     log_evidence: tuple[float, ...] = (0.0, 0.0, 0.0)
 
-    def after(self, log_e_values: tuple[float, ...], clustering: float) -> SafetyTest:
+    def after(
+        self, log_e_values: tuple[float, ...], clustering: float, freedom: float = FREEDOM
+    ) -> SafetyTest:
         """The state after one more interval, its likelihood ratio ``tempered`` for a clustering φ."""
-        grown = zip(self.log_evidence, tempered(log_e_values, clustering), strict=True)
+        grown = zip(self.log_evidence, tempered(log_e_values, clustering, freedom), strict=True)
         return SafetyTest(tuple(before + more for before, more in grown))
 
     @property

@@ -20,9 +20,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
+import numpy as np
+
 from controller.core.counts import Events
-from controller.core.mixture import StartMixture
-from controller.core.statistics import Interval, log_e_value_against_reference, log_likelihoods_of_each
+from controller.core.mixture import FREEDOM, StartMixture
+from controller.core.statistics import log_e_value_against_reference, log_likelihoods_of_rows
 from controller.core.traffic import CONTROL_SLICES
 
 SPLIT_THRESHOLD = 1000.0
@@ -50,9 +52,9 @@ class SplitTest(StartMixture):
 
     log_evidence: tuple[float, ...] = (-math.inf,) * (2 * len(_BEYOND))
 
-    def after(self, log_e_values: tuple[float, ...], clustering: float) -> Self:
+    def after(self, log_e_values: tuple[float, ...], clustering: float, freedom: float = FREEDOM) -> Self:
         """The state after one more interval; see ``StartMixture``."""
-        return StartMixture.after(self, log_e_values, clustering).at_most(_MOST_LOG_EVIDENCE)
+        return StartMixture.after(self, log_e_values, clustering, freedom).at_most(_MOST_LOG_EVIDENCE)
 
 
 def share_bounds(share: float) -> tuple[float, float]:
@@ -122,10 +124,9 @@ def control_log_e_values(slices: Sequence[Events], stable: Events) -> tuple[floa
         slices: Counts of each of the ``CONTROL_SLICES`` slices in the interval.
         stable: Counts of all of stable in it, the slices included.
     """
-    tables = [
-        Interval(each.bad, each.total, stable.bad - each.bad, stable.total - each.total) for each in slices
-    ]
-    found = log_likelihoods_of_each(tables, (*CONTROL_RATIOS, 1.0))
+    own = np.array([(each.bad, each.total) for each in slices], dtype=float)
+    rows = np.hstack((own, (stable.bad, stable.total) - own))
+    found = log_likelihoods_of_rows(rows, (*CONTROL_RATIOS, 1.0))
     return tuple(value - same for *worse, same in found for value in worse)
 
 

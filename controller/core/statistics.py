@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from controller.core.mixture import StartMixture
-from controller.core.sums import log_sums, log_ways, log_ways_of_each, upper_bound
+from controller.core.sums import Matrix, log_sums, log_ways, log_ways_of_each, upper_bound
 
 ODDS_RATIOS = (1.5, 2.0, 3.0, 5.0, 8.0, 20.0, 100.0)
 """How much worse a version may be; the large ones find a version that simply breaks."""
@@ -54,13 +54,18 @@ def log_likelihoods_of_each(
     intervals: Sequence[Interval], odds_ratios: tuple[float, ...]
 ) -> list[list[float]]:
     """The same of several intervals, all in one go while powers of the ratios are numbers that a float can hold."""
+    return log_likelihoods_of_rows(np.array(intervals, dtype=float).reshape(-1, 4), odds_ratios)
+
+
+def log_likelihoods_of_rows(rows: Matrix, odds_ratios: tuple[float, ...]) -> list[list[float]]:
+    """The same of intervals whose numbers are the rows of a matrix."""
     logs = [math.log(ratio) for ratio in odds_ratios]
-    s_c, n_c, s_b, n_b = np.array(intervals, dtype=float).reshape(-1, 4).T
+    s_c, n_c, s_b, n_b = rows.T
     bad = s_c + s_b
     low, high = np.maximum(0, bad - n_b), np.minimum(bad, n_c)
     most = int((high - low).max(initial=0))
     if most * max(map(abs, logs)) > _LARGEST_LOG:
-        return [_log_likelihoods(interval, logs) for interval in intervals]
+        return [_log_likelihoods(Interval(*map(int, row)), logs) for row in rows.tolist()]
     ways = log_ways_of_each(n_c, n_b, bad, low, high, most)
     largest = ways.max(axis=1, keepdims=True)
     sums = np.exp(ways - largest) @ np.exp(np.multiply.outer(np.arange(most + 1), logs))

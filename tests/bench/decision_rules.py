@@ -9,6 +9,7 @@ from enum import Enum
 
 import numpy as np
 
+from controller.core.mixture import FREEDOM
 from controller.core.safety import THRESHOLD as SAFE
 from controller.core.soundness import CONTROL_RATIOS
 from controller.core.statistics import ODDS_RATIOS, tolerated_rate
@@ -111,9 +112,10 @@ class Ours(Rule):
     def takes_back(self, interval: Intervals, compared: Bools) -> Bools:
         requests = interval.requests
         phi = self._clustering()
+        freedom = self._scatter.freedoms(self._prior) if self._sliced else FREEDOM
         self._counted += requests.total[:, 0]
         self._compared = compared
-        self._requests.add(self._values(requests, compared, phi), phi)
+        self._requests.add(self._values(requests, compared, phi), phi, freedom)
         found = [self._requests.e_values] if self._unit is not Unit.CONVERSATIONS else []
         if self._unit is not Unit.REQUESTS:
             trials = interval.conversations
@@ -122,14 +124,14 @@ class Ours(Rule):
         self._e_values = np.mean(found, axis=0)
         if self._max_ratio is not None:
             told = requests.only(compared)
-            self._safe.add(told.candidate, told.stable, self._max_ratio, phi)
+            self._safe.add(told.candidate, told.stable, self._max_ratio, phi, freedom)
         self._reference += np.stack(requests.stable) * compared
         beyond = self._e_values
         if self._sliced:
             if self._checked:
-                beyond = beyond / np.maximum(1.0, self._add_control(requests, phi))
+                beyond = beyond / np.maximum(1.0, self._add_control(requests, phi, freedom))
             self._slices += np.stack(requests.slices)
-            self._scatter.add(requests.slices)
+            self._scatter.add(requests.parts)
         failed: Bools = beyond >= 1 / self._alpha
         return failed
 
@@ -152,8 +154,8 @@ class Ours(Rule):
             values[alone] = log_e_values_against_rate((bad[alone], total[alone]), self._tolerated[alone])
         return values
 
-    def _add_control(self, requests: Counted, phi: Floats | float) -> Floats:
-        self._control.add(control_log_e_values(requests.slices, requests.stable), phi)
+    def _add_control(self, requests: Counted, phi: Floats | float, freedom: Floats | float) -> Floats:
+        self._control.add(control_log_e_values(requests.slices, requests.stable), phi, freedom)
         self._control.forget(1 / self._alpha)
         control = self._control.e_values
         self._noisy = control >= 1 / self._alpha

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.special import gammaln
 
-from controller.core.dispersion import PRIOR_BUNCHES, PRIOR_SLICES
-from controller.core.mixture import BUNCHES, start_weight, unstarted_weight
+from controller.core.dispersion import FEW_BUNCHES, PRIOR_BUNCHES, PRIOR_SLICES
+from controller.core.mixture import FREEDOM, start_weight, unstarted_weight
 from controller.core.soundness import CONTROL_RATIOS, most_log_evidence
 from controller.core.statistics import ODDS_RATIOS
 from tests.bench.decision_traffic import Bools, Floats, Ints
@@ -39,10 +39,11 @@ def log_likelihoods(candidate: Pair, baseline: Pair, odds_ratios: tuple[float, .
 _AT_ONCE = 128
 
 
-def tempered(log_e_values: Floats, clustering: Floats | float) -> Floats:
+def tempered(log_e_values: Floats, clustering: Floats | float, freedom: Floats | float = FREEDOM) -> Floats:
     """``controller.core.mixture.tempered`` by rollout and alternative; φ by rollout."""
     phi = np.reshape(clustering, (-1, 1))
-    scaled, curved = log_e_values / phi, np.maximum((phi - 1) / (BUNCHES * phi), 1e-12)
+    curved = np.maximum((phi - 1) / (np.reshape(freedom, (-1, 1)) * phi), 1e-12)
+    scaled = log_e_values / phi
     result: Floats = np.where(scaled > 0, np.log1p(curved * np.maximum(scaled, 0)) / curved, scaled)
     return result
 
@@ -87,11 +88,15 @@ class Harm:
     def __post_init__(self) -> None:
         self.log_evidence = np.full((self.runs, self.alternatives), -np.inf)
 
-    def add(self, log_e_values: Floats, clustering: Floats | float) -> None:
+    def add(
+        self, log_e_values: Floats, clustering: Floats | float, freedom: Floats | float = FREEDOM
+    ) -> None:
         """One more interval."""
         self.intervals += 1
         start = math.log(start_weight(self.intervals))
-        self.log_evidence = np.logaddexp(self.log_evidence, start) + tempered(log_e_values, clustering)
+        self.log_evidence = np.logaddexp(self.log_evidence, start) + tempered(
+            log_e_values, clustering, freedom
+        )
 
     def forget(self, enough: float) -> None:
         """As ``controller.core.soundness.ControlTest.forgetting``."""
@@ -117,10 +122,17 @@ class Safe:
     def __post_init__(self) -> None:
         self.log_evidence = np.zeros((self.runs, 3))
 
-    def add(self, candidate: Pair, baseline: Pair, max_ratio: float, clustering: Floats | float) -> None:
+    def add(
+        self,
+        candidate: Pair,
+        baseline: Pair,
+        max_ratio: float,
+        clustering: Floats | float,
+        freedom: Floats | float = FREEDOM,
+    ) -> None:
         """One more interval."""
         values = log_likelihoods(candidate, baseline, (0.5, 1.0, 1.0, max_ratio))
-        self.log_evidence += tempered(values[:, :3] - values[:, 3:], clustering)
+        self.log_evidence += tempered(values[:, :3] - values[:, 3:], clustering, freedom)
 
     @property
     def e_values(self) -> Floats:
@@ -161,9 +173,9 @@ class Scatters:
     def __post_init__(self) -> None:
         self.squares, self.expected = np.zeros(self.runs), np.zeros(self.runs)
 
-    def add(self, slices: Pair) -> None:
+    def add(self, parts: Pair) -> None:
         """One more interval."""
-        bad, total = slices
+        bad, total = parts
         all_bad, all_total = bad.sum(axis=1), total.sum(axis=1)
         says = (all_bad > 0) & (all_bad < all_total)
         rate = all_bad / np.maximum(all_total, 1)
@@ -171,6 +183,12 @@ class Scatters:
         expected = rate * (1 - rate) * (all_total - (total**2).sum(axis=1) / np.maximum(all_total, 1))
         self.squares += np.where(says, squares, 0.0)
         self.expected += np.where(says, expected, 0.0)
+
+    def freedoms(self, prior: float) -> Floats:
+        """Degrees of freedom by rollout."""
+        bunches = (PRIOR_BUNCHES * prior + self.expected) / self.clusterings(prior)
+        result: Floats = FREEDOM * bunches / (bunches + FEW_BUNCHES)
+        return result
 
     def clusterings(self, prior: float) -> Floats:
         """φ within intervals by rollout."""

@@ -50,9 +50,9 @@ class Counted:
         return self.bad[:, 1:_REST], self.total[:, 1:_REST]
 
     @property
-    def rest(self) -> tuple[Ints, Ints]:
-        """Bad and total of stable without the slices."""
-        return self.bad[:, _REST], self.total[:, _REST]
+    def parts(self) -> tuple[Ints, Ints]:
+        """Bad and total of each control slice, then of the rest of stable."""
+        return self.bad[:, 1:], self.total[:, 1:]
 
     def only(self, counted: Bools) -> Counted:
         """Nothing of the rollouts that are not counted."""

@@ -3,13 +3,19 @@ from __future__ import annotations
 import pytest
 
 from controller.api.status import Counts, MetricEvidence
-from controller.core.controls import Controls, clusterings, control_e_value, sizes_of, with_slices
+from controller.core.controls import Clustering, Controls, clusterings, control_e_value, sizes_of, with_slices
+from controller.core.counts import Tallied
 from controller.core.mixture import UnknownStateError
 
 EVEN = [Counts(bad=2, total=40)] * 8
 UNEVEN = [Counts(bad=30, total=40), *[Counts(bad=2, total=40)] * 7]
 STABLE = Counts(bad=60, total=900)
 STATE = MetricEvidence(name="errors")
+ONE = Clustering(1.0)
+
+
+def phis(state: MetricEvidence | None, tests: int, prior: float, *, audience: bool = False) -> list[float]:
+    return [each.phi for each in clusterings(state, tests, prior, audience=audience)]
 
 
 def test_the_state_goes_on_after_a_restart() -> None:
@@ -31,35 +37,35 @@ def test_a_state_that_is_none_is_refused(text: str) -> None:
 
 
 def test_a_state_of_an_older_version_goes_on_with_what_is_configured() -> None:
-    assert clusterings(STATE, 2, 10.0, audience=False) == [10.0, 10.0]
-    assert clusterings(None, 1, 10.0, audience=False) == [10.0]
+    assert phis(STATE, 2, 10.0) == [10.0, 10.0]
+    assert phis(None, 1, 10.0) == [10.0]
     assert control_e_value(STATE) == 1.0
 
 
 def test_an_interval_tempers_the_next_ones_and_not_itself() -> None:
-    after = with_slices(STATE, [UNEVEN], [STABLE], [1.0], 100.0)
-    assert clusterings(STATE, 1, 1.0, audience=False) == [1.0]
-    (phi,) = clusterings(after, 1, 1.0, audience=False)
+    after = with_slices(STATE, [UNEVEN], [STABLE], [ONE], 100.0)
+    assert phis(STATE, 1, 1.0) == [1.0]
+    (phi,) = phis(after, 1, 1.0)
     assert phi > 5
     assert control_e_value(after) > 100
 
 
 def test_an_audience_is_taken_to_be_no_less_clustered_than_everyone_nor_than_is_said() -> None:
-    even, uneven = (with_slices(STATE, [each], [STABLE], [1.0], 100.0) for each in (EVEN, UNEVEN))
-    assert clusterings(even, 1, 10.0, audience=True) == [10.0]
-    assert clusterings(even, 1, 10.0, audience=False) < [10.0]
-    assert clusterings(uneven, 1, 2.0, audience=True) == clusterings(uneven, 1, 2.0, audience=False) > [2.0]
+    even, uneven = (with_slices(STATE, [each], [STABLE], [ONE], 100.0) for each in (EVEN, UNEVEN))
+    assert phis(even, 1, 10.0, audience=True) == [10.0]
+    assert phis(even, 1, 10.0) < [10.0]
+    assert phis(uneven, 1, 2.0, audience=True) == phis(uneven, 1, 2.0) > [2.0]
 
 
 def test_without_requests_in_slices_nothing_changes() -> None:
-    assert with_slices(STATE, [[Counts()] * 8], [STABLE], [1.0], 100.0) is STATE
-    assert with_slices(STATE, [], None, [1.0], 100.0) is STATE
-    assert with_slices(STATE, [], [STABLE], [1.0], 100.0) is STATE
+    assert with_slices(STATE, [[Counts()] * 8], [STABLE], [ONE], 100.0) is STATE
+    assert with_slices(STATE, [], None, [ONE], 100.0) is STATE
+    assert with_slices(STATE, [], [STABLE], [ONE], 100.0) is STATE
 
 
 def test_the_checks_of_a_metrics_tests_are_averaged() -> None:
-    both = with_slices(STATE, [EVEN, UNEVEN], [STABLE, STABLE], [1.0, 1.0], 100.0)
-    one, other = (with_slices(STATE, [each], [STABLE], [1.0], 100.0) for each in (EVEN, UNEVEN))
+    both = with_slices(STATE, [EVEN, UNEVEN], [STABLE, STABLE], [ONE, ONE], 100.0)
+    one, other = (with_slices(STATE, [each], [STABLE], [ONE], 100.0) for each in (EVEN, UNEVEN))
     assert control_e_value(both) == pytest.approx((control_e_value(one) + control_e_value(other)) / 2)
 
 
@@ -75,4 +81,11 @@ def test_noise_beyond_what_makes_a_difference_is_forgotten() -> None:
 
 def test_the_sizes_of_slices_are_known_as_far_as_they_were_counted() -> None:
     assert sizes_of(None) == sizes_of(STATE) == []
-    assert sizes_of(with_slices(STATE, [EVEN, UNEVEN], [STABLE] * 2, [1.0, 1.0], 100.0)) == [40] * 8
+    assert sizes_of(with_slices(STATE, [EVEN, UNEVEN], [STABLE] * 2, [ONE, ONE], 100.0)) == [40] * 8
+
+
+def test_the_rest_of_stable_tells_of_bunches_as_the_slices_do() -> None:
+    none, all_in_the_rest = [Tallied(0, 40)] * 8, Tallied(60, 900)
+    seen = Controls().after(none, all_in_the_rest, 3.0, 100.0)
+    assert seen.scatter.expected > 0
+    assert seen.scatter == Controls().scatter.after([*none, Tallied(60, 580)])

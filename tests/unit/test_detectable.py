@@ -71,8 +71,8 @@ def test_it_is_the_smallest_ratio_whose_expected_evidence_suffices() -> None:
     assert found is not None
     assert 1.2 < found < LARGEST_RATIO
     odds, wanted = 45.5 / 4_455.5, 2 * math.log(14 * 200)
-    assert expected_evidence(500, 4_500, odds, found, 1.2) >= wanted
-    assert expected_evidence(500, 4_500, odds, found * 0.998, 1.2) < wanted
+    assert expected_evidence(500, 4_500, odds, found * 1.0005, 1.2) >= wanted
+    assert expected_evidence(500, 4_500, odds, found * 0.9995, 1.2) < wanted
 
 
 def test_against_a_finished_baseline_it_is_a_multiple_of_the_tolerated_odds() -> None:

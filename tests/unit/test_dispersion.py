@@ -83,3 +83,11 @@ def test_the_larger_estimate_counts() -> None:
     assert clustering(even, 10.0) == 5.0
     assert clustering(even, 10.0, Scatter(30_000.0, 1_000.0)) == pytest.approx((8 * 100 + 30_000) / 1_080)
     assert clustering(even, 10.0, Scatter(1_000.0, 1_000.0)) == 5.0
+
+
+def test_clustering_is_known_the_better_the_more_bunches_were_seen() -> None:
+    unknown, few, many = Scatter(), Scatter(300.0, 30.0), Scatter(300_000.0, 30_000.0)
+    assert unknown.freedom(10.0) == pytest.approx(5 * 8 / 20)
+    assert few.freedom(10.0) == pytest.approx(5 * 11 / 23)
+    assert 4.9 < many.freedom(10.0) < 5
+    assert Scatter(30_000.0, 1_000.0).freedom(10.0) < Scatter(1_000.0, 1_000.0).freedom(10.0)
