@@ -118,7 +118,7 @@ async def test_a_loss_can_be_listed_read_and_labelled(tmp_path: Path) -> None:
         again = await asyncio.to_thread(shadow.command, "show", comparison)
     assert comparison in listed
     assert "It failed" in listed
-    assert "loss: It failed where stable answered: HTTP 503." in shown
+    assert "loss: It failed where stable answered: no answer." in shown
     assert "stable says Hello" in shown
     assert "ann says loss" not in shown
     assert "ann says loss" in again
