@@ -19,7 +19,6 @@ LARGEST_RATIO = 1000.0
 """Up to here ratios are looked at."""
 
 _PRICE = len(ODDS_RATIOS) / FIRST_WEIGHT
-_STEPS = 14
 _EXACT = 2e-4
 """Of the ratio's logarithm."""
 
@@ -69,12 +68,12 @@ def _smallest(evidence: Callable[[float], float], wanted: float, above: float) -
     at_low, at_high, was_beyond = -target, math.sqrt(evidence(LARGEST_RATIO)) - target, None
     if at_high < 0:
         return None
-    for _ in range(_STEPS):
+    middle, error = high, math.inf
+    while error > _EXACT:
         slope = (at_high - at_low) / (high - low)
         middle = high - at_high / slope
         found = math.sqrt(max(evidence(math.exp(middle)), 0.0)) - target
-        if abs(found) <= _EXACT * slope:
-            return math.exp(middle)
+        error = abs(found) / slope
         # An end that stays in place twice is what slows false position down: it counts half (Illinois).
         halved = 0.5 if was_beyond is (found >= 0) else 1.0
         was_beyond = found >= 0
@@ -82,7 +81,7 @@ def _smallest(evidence: Callable[[float], float], wanted: float, above: float) -
             high, at_high, at_low = middle, found, at_low * halved
         else:
             low, at_low, at_high = middle, found, at_high * halved
-    return math.exp(high)
+    return math.exp(middle)
 
 
 def expected_evidence(

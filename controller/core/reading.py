@@ -74,8 +74,8 @@ def read(key: str, samples: Samples, catalogue: Catalogue) -> Reading:
             f"but routers are scraped every {gap:.0f} s"
         )
     series = joined(samples.series, catalogue.liveness)
-    if series is not samples.series:
-        scrapes = _scrapes(series, catalogue)
+    # Nothing was joined where no process is there twice, which is nearly always.
+    scrapes = scrapes if series is samples.series else _scrapes(series, catalogue)
     return Reading(Tally(key, series, catalogue), scrapes, until)
 
 

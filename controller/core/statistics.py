@@ -78,8 +78,6 @@ def _log_likelihoods(interval: Interval, logs: list[float]) -> list[float]:
     bad = interval.candidate_bad + interval.baseline_bad
     low = max(0, bad - interval.baseline_total)
     high = min(bad, interval.candidate_total)
-    if low >= high:
-        return [0.0] * len(logs)
     ways = log_ways(interval.candidate_total, interval.baseline_total, bad, low, high)
     beyond = np.arange(low - interval.candidate_bad, high - interval.candidate_bad + 1, dtype=float)
     return [-each for each in log_sums(ways, beyond, logs)]

@@ -7,6 +7,7 @@ control slices, and the verdicts. The answers come from another process, so that
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -105,6 +106,8 @@ async def _rounds(
             world.take_samples()
         at = worlds[0].now.timestamp()
         size = keep(directory, at, worlds, at - KEPT_SECONDS)
+        gc.collect()
+        gc.freeze()  # what stands here for routers, pods and Prometheus is none of the operator's
         round_ = await _round(source, worlds)
         if number:  # the first one finds nothing warm
             found.append((size, *round_))
