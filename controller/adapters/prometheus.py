@@ -184,7 +184,7 @@ class PrometheusSource:
         )
         wanted = {question.label: question.values, **_kept(question)}
         counters = self._matrix(_selector(question.names, wanted, question.window), question.at)
-        if _of_two_servers(processes, counters):
+        if processes and _of_two_servers(processes, counters):
             raise _UnusableAnswerError(
                 "is two servers that scrape at instants of their own: give each a --prometheus-url of its own, or keep "
                 "to one of them (sessionAffinity: ClientIP)"
