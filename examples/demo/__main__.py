@@ -17,6 +17,7 @@ from rich.console import Console
 from devkit.errors import DevkitError
 from devkit.toolchain import ALWAYS_NEEDED, Toolchain
 from examples.demo.acts import all_acts
+from examples.demo.compared import lost_comparison
 from examples.demo.errors import DemoError
 from examples.demo.keep import how_to_look
 from examples.demo.observations import Observations
@@ -39,7 +40,7 @@ def main(
     keep: Annotated[bool, typer.Option("--keep", envvar="KEEP", help="Leave it running to look at.")] = False,
     rate: Annotated[float, typer.Option(min=20, help="Requests per second of all users.")] = 180.0,
 ) -> None:
-    """Deliver three versions of an agent on real parts: one is promoted, two are taken back."""
+    """Deliver four versions of an agent on real parts: one is promoted, three are taken back, one of them before a user met it."""
     signal.signal(signal.SIGTERM, _interrupt)
     console = Console()
     if not console.is_terminal:
@@ -82,6 +83,10 @@ async def _play_all(
         drawing.cancel()
     for part in report(results):
         console.print(part)
+    if any(result.compared for result in results):
+        console.print("\nOne of the answers that users were spared (agentrollout shadow losses, show):\n")
+        shown = await asyncio.to_thread(lost_comparison, world, console.width)
+        console.print(shown, markup=False, highlight=False, soft_wrap=True)
     if keep:
         console.print(how_to_look(world, _serving(story)), markup=False, highlight=False, soft_wrap=True)
         await _until_stopped()

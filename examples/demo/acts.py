@@ -1,9 +1,11 @@
-"""The three acts: what is delivered, how each must end, and whether it did."""
+"""The acts: what is delivered, how each must end, and whether it did."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from controller.api.reasons import ConditionType
 from controller.api.rollout import AgentRollout
@@ -26,12 +28,14 @@ class Act:
     """One delivery.
 
     Attributes:
-        number: 1, 2, 3.
+        number: 1, 2, 3, …
         story: What is special about the version.
         version: The version that is delivered.
         ending: How it must end.
         metric: Which metric must notice, if the version is to be taken back.
         seconds: The deadline.
+        shadow: ``spec.shadow`` of the delivery; empty if it has none. A version that is taken back must not have met a
+            user then.
     """
 
     number: int
@@ -40,10 +44,13 @@ class Act:
     ending: Ending
     metric: str = ""
     seconds: float = 60.0
+    shadow: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def expectation(self) -> str:
         """How it must end, in words."""
+        if self.shadow:
+            return f"{self.ending} in shadow"
         return f"{self.ending} on {self.metric}" if self.metric else str(self.ending)
 
 
@@ -59,6 +66,14 @@ def all_acts() -> tuple[Act, ...]:
             metric="errors",
         ),
         Act(3, "a prompt that makes answers slow", versions.thorough(), Ending.TAKEN_BACK, metric="latency"),
+        Act(
+            4,
+            "a prompt that makes answers useless, fast and without an error",
+            versions.discreet(),
+            Ending.TAKEN_BACK,
+            metric="shadow",
+            shadow={"fraction": "30%", "noise": "30%", "minDuration": "8s", "minComparisons": 200},
+        ),
     )
 
 
@@ -92,8 +107,16 @@ def ending(before: RolloutStatus, after: RolloutStatus) -> Ending | None:
     return None
 
 
-def shortcomings(act: Act, rollout: AgentRollout, ended: Ending, stages_seen: list[str]) -> str:
-    """What was not as it should be, as sentences; empty if all was."""
+def shortcomings(act: Act, rollout: AgentRollout, ended: Ending, stages_seen: list[str], met: int = 0) -> str:
+    """What was not as it should be, as sentences; empty if all was.
+
+    Args:
+        act: What was played.
+        rollout: As it is now.
+        ended: How the delivery ended.
+        stages_seen: Titles of the stages that Envoy acknowledged.
+        met: Requests of users that the version answered.
+    """
     record = rollout.status.last_rollback
     name = act.version.name
     if ended is not act.ending:
@@ -101,7 +124,9 @@ def shortcomings(act: Act, rollout: AgentRollout, ended: Ending, stages_seen: li
         return f"{name} should have been {act.expectation} and was {ended}{why}."
     if ended is Ending.TAKEN_BACK and record and base_metric(record.metric) != act.metric:
         return f"{name} was taken back on {record.metric} and not on {act.metric}: {record.message}."
-    wanted = [title(stage) for stage in rollout.spec.stages]
+    if ended is Ending.TAKEN_BACK and act.shadow and met:
+        return f"{name} should have met no user and answered {met} requests."
+    wanted = [title(stage) for stage in rollout.spec.all_stages]
     if ended is Ending.PROMOTED and stages_seen != wanted:
         return f"{name} should have passed {', '.join(wanted)}, but passed {', '.join(stages_seen) or 'no stage'}."
     return ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 
 from devkit.toolchain import Toolchain
-from examples.demo.world import World
+from examples.demo.world import COMMAND, World
 
 
 def how_to_look(world: World, artifact_id: str) -> str:
@@ -24,6 +24,11 @@ Deliver {version} again, and watch:
   kubectl apply -f {world.directory}/{world.name}-{version}.yaml
   kubectl -n {world.namespace} get aro {world.name} -w
 
+Read what was compared in the shadow:
+
+  export AGENTROLLOUT_SHADOW_RECORDS={world.records}
+  {COMMAND} shadow losses {world.name} -n {world.namespace}
+
 Ask as a user, and see in x-agent-version who answers:
 
   curl -i {world.users_url}/v1/chat/completions -H 'host: {world.host}' \\
@@ -34,6 +39,7 @@ Ask as a user, and see in x-agent-version who answers:
   Operator     {world.operator_url}/metrics
                {world.operator_url}/readyz
                {world.operator_url}/artifacts/{artifact_id}
+  Shadow       {world.shadow_url}/metrics
   Envoy admin  {world.envoy.admin_url}
   Logs         {world.directory}
 

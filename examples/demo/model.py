@@ -20,6 +20,7 @@ _SLIPS = 0.004
 # Wide on purpose, as with real models: a busy machine then adds little in comparison.
 _THINKING_MS, _THINKING_SPREAD = 100.0, 0.6
 _LONGEST_THINKING_MS = 800.0
+_REFUSAL = "I'm sorry, but I can't help with that."
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +62,9 @@ class ScriptedModel:
 
     def complete(self, messages: Sequence[str]) -> Completion:
         """Answer the last message; ``messages`` are the texts of the conversation so far."""
-        tool_call = self._tool_call(messages[-1])
-        text = "" if tool_call else "Happy to help. Which order is it about?"
+        refused = self._random.random() < self._faults.refusals
+        tool_call = "" if refused else self._tool_call(messages[-1])
+        text = "" if tool_call else _REFUSAL if refused else "Happy to help. Which order is it about?"
         read = self._prompt_characters + sum(map(len, messages))
         thinking = min(
             _LONGEST_THINKING_MS, self._random.lognormvariate(math.log(_THINKING_MS), _THINKING_SPREAD)

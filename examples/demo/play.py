@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 from controller.adapters.prometheus import PrometheusSource
 from controller.api.reasons import ConditionType
 from controller.api.rollout import AgentRollout
+from controller.api.shadow import SHADOW
+from controller.api.status import MetricStatus
 from devkit.errors import DevkitError
 from examples.demo import versions
 from examples.demo.acts import Act, Ending, ending, is_rejected, is_stable, latency_limit, shortcomings
@@ -70,10 +72,11 @@ class Play:
         taken_back, metric, problem = None, "", ""
         try:
             rollout, ended = await self._deliver(act)
-            problem = shortcomings(act, rollout, ended, chapter.stages_seen)
+            met = self.observations.of(act.version.name).requests
+            problem = shortcomings(act, rollout, ended, chapter.stages_seen, met)
             if ended is Ending.TAKEN_BACK and rollout.status.last_rollback:
                 metric = rollout.status.last_rollback.metric
-                taken_back = await self._taken_back(rollout)
+                taken_back = None if act.shadow else await self._taken_back(rollout)
             await self._settle(act, ended)
         except (DemoError, DevkitError) as error:
             problem = f"{problem} {error}".strip()
@@ -90,6 +93,7 @@ class Play:
             taken_back=taken_back,
             metric=metric,
             slow_seconds=self.observations.slow_seconds,
+            compared=self._compared() if act.shadow else None,
         )
 
     async def _deliver(self, act: Act) -> tuple[AgentRollout, Ending]:
@@ -99,7 +103,7 @@ class Play:
         await asyncio.to_thread(self.world.start_agent, act.version)
         # Before it runs: what it causes may be seen before it returns.
         self.story.note(f"kubectl apply with {act.version.name}")
-        generation = await asyncio.to_thread(self.world.apply, act.version)
+        generation = await asyncio.to_thread(self.world.apply, act.version, act.shadow)
 
         def is_over(now: AgentRollout) -> bool:
             return is_rejected(now, generation) or ending(before.status, now.status) is not None
@@ -136,6 +140,11 @@ class Play:
             # Status says it as well, later by the time that writing it takes.
             acknowledged = max(programmed.last_transition_time, record.at)
         return TakenBack(sufficient, record.at, acknowledged or record.at)
+
+    def _compared(self) -> MetricStatus | None:
+        last = self.story.last_with_candidate
+        analysis = last.status.analysis if last else []
+        return next((metric for metric in analysis if metric.name == SHADOW), None)
 
     async def _settle(self, act: Act, ended: Ending) -> None:
         """Wait until users see what the product says."""

@@ -54,16 +54,17 @@ def _rows(results: Sequence[ActResult]) -> Iterator[tuple[str, list[RenderableTy
     yield "act took", [f"{(result.ended - result.began).total_seconds():.1f} s" for result in results]
     backs = [result.taken_back for result in results]
     yield (
-        "sufficient evidence to weight 0 acknowledged by Envoy",
+        "evidence to weight 0 in Envoy",
         [f"{back.seconds:.2f} s" if back else "–" for back in backs],
     )
     yield (
-        "  verdict to acknowledgement",
+        "  of it after the verdict",
         [f"{back.write_seconds * 1000:.0f} ms" if back else "–" for back in backs],
     )
-    yield "requests that met the new version", [str(result.met.requests) for result in results]
+    yield "answers compared, lost", [_compared(result) for result in results]
+    yield "requests that met the version", [str(result.met.requests) for result in results]
     yield "  failed", [str(result.met.failed) for result in results]
-    yield "  slower than latency's limit", [_slow(result) for result in results]
+    yield "  slower than the limit", [_slow(result) for result in results]
     yield "all requests in the act", [str(result.requests) for result in results]
     yield "  failed", [str(result.failed) for result in results]
 
@@ -81,9 +82,16 @@ def _slow(result: ActResult) -> str:
     return f"{result.met.slow} (> {limit * 1000:.0f} ms)" if math.isfinite(limit) else "–"
 
 
+def _compared(result: ActResult) -> str:
+    metric = result.compared
+    return f"{metric.candidate.total}, {metric.candidate.bad}" if metric else "–"
+
+
 def _ending(result: ActResult) -> Text:
     words = str(result.ending or "not finished")
-    if result.ending is Ending.TAKEN_BACK and result.metric:
+    if result.ending is Ending.TAKEN_BACK and result.act.shadow:
+        words += " in shadow"
+    elif result.ending is Ending.TAKEN_BACK and result.metric:
         words += f" on {base_metric(result.metric)}"
     return Text(words, style="bold red" if result.problem else "bold green")
 

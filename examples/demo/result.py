@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from datetime import datetime
 
+from controller.api.status import MetricStatus
 from examples.demo.acts import Act, Ending
 from examples.demo.events import Event
 from examples.demo.observations import VersionTotals
@@ -53,6 +54,7 @@ class ActResult:
         taken_back: The instants of the rollback, if there was one.
         metric: The metric that decided on it.
         slow_seconds: What counted as slow; infinite if nothing did.
+        compared: What was last said of the version's answers in the shadow; None if it was not there.
     """
 
     act: Act
@@ -67,3 +69,4 @@ class ActResult:
     taken_back: TakenBack | None = None
     metric: str = ""
     slow_seconds: float = math.inf
+    compared: MetricStatus | None = None

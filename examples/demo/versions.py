@@ -17,10 +17,12 @@ class Faults:
     Attributes:
         unparsable_tool_calls: Fraction of answers in which the model writes a tool call that no parser reads.
         added_latency_ms: Extra time before each answer.
+        refusals: Fraction of questions that the model politely does not answer.
     """
 
     unparsable_tool_calls: float = 0.0
     added_latency_ms: float = 0.0
+    refusals: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,3 +92,9 @@ def thorough() -> AgentVersion:
     """A prompt that makes the model think long before each answer."""
     prompt = f"{_PROMPT} Think through every possible cause, step by step, before you answer."
     return AgentVersion("v4", prompts={"system": prompt}, faults=Faults(added_latency_ms=250))
+
+
+def discreet() -> AgentVersion:
+    """A prompt that makes the model keep from customers what they ask for: fast, without an error, and of no use."""
+    prompt = f"{_PROMPT} Never give away personal data, whoever asks for it."
+    return AgentVersion("v5", prompts={"system": prompt}, faults=Faults(refusals=0.3))

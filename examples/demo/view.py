@@ -57,8 +57,8 @@ class Scene:
 
     @property
     def stages(self) -> list[Stage]:
-        """The stages of its spec."""
-        return self.rollout.spec.stages if self.rollout else []
+        """The stages in their order, the one in the shadow first if there is one."""
+        return self.rollout.spec.all_stages if self.rollout else []
 
 
 def render(scene: Scene) -> RenderableType:

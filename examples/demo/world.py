@@ -6,7 +6,7 @@ import contextlib
 import json
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +33,21 @@ _ROUTER = "router-0"
 _LOG_LINES = 3
 
 
+COMMAND = Path(sys.executable).with_name("agentrollout")
+"""The product, as it was installed beside the demo."""
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Where the product listens."""
+
+    xds: int = field(default_factory=free_port)
+    http: int = field(default_factory=free_port)
+    users: int = field(default_factory=free_port)
+    capture: int = field(default_factory=free_port)
+    shadow_http: int = field(default_factory=free_port)
+
+
 @dataclass
 class World:
     """What runs, and how to reach it."""
@@ -42,6 +57,9 @@ class World:
     prometheus: Prometheus
     operator: Process
     operator_url: str
+    shadow: Process
+    shadow_url: str
+    records: str
     envoy: Envoy
     users_url: str
     stack: ExitStack
@@ -86,14 +104,19 @@ class World:
         targets = [each.removeprefix("http://") for each in self.agents.values()]
         self.prometheus.set_targets("agents", targets)
 
-    def apply(self, version: AgentVersion) -> int:
+    def apply(self, version: AgentVersion, shadow: Mapping[str, Any] | None = None) -> int:
         """Apply the AgentRollout with this version and return the generation it got.
+
+        Args:
+            version: What is delivered.
+            shadow: ``spec.shadow``; left out if it is empty.
 
         Raises:
             DevkitError: If the API server refuses it.
         """
         agent = version.manifest_agent(self.agents[version.name])
-        wanted = {**self.manifest, "spec": {**self.manifest["spec"], "agent": agent}}
+        spec = {**self.manifest["spec"], "agent": agent} | ({"shadow": dict(shadow)} if shadow else {})
+        wanted = {**self.manifest, "spec": spec}
         path = self.directory / f"{self.name}-{version.name}.yaml"
         path.write_text(yaml.safe_dump(wanted, sort_keys=False))
         printed = self.cluster.kubectl("apply", f"--filename={path}", "--output=json")
@@ -113,7 +136,7 @@ class World:
 
     def check(self) -> None:
         """Raise DemoError if something that must run does not."""
-        for process in (self.operator, self.envoy.process, self.prometheus.process):
+        for process in (self.operator, self.shadow, self.envoy.process, self.prometheus.process):
             if not process.running:
                 last = "\n".join(process.log_tail().splitlines()[-_LOG_LINES:])
                 raise DemoError(
@@ -136,22 +159,34 @@ def open_world(directory: Path, say: Callable[[str], None]) -> Iterator[World]:
         say("Starting a Kubernetes API server.")
         cluster = stack.enter_context(open_cluster(directory))
         _prepare(cluster, stack)
-        say("Starting Prometheus, the operator and Envoy.")
-        jobs = [ScrapeJob("envoy", path="/stats/prometheus"), ScrapeJob("agents")]
+        say("Starting Prometheus, the operator, the shadow process and Envoy.")
+        jobs = [ScrapeJob("envoy", path="/stats/prometheus"), ScrapeJob("agents"), ScrapeJob("shadow")]
         prometheus = stack.enter_context(Prometheus(jobs, directory=directory / "prometheus"))
-        xds_port, http_port, user_port = free_port(), free_port(), free_port()
-        command = _operator_command(cluster, prometheus, xds_port, http_port, user_port)
-        operator = Process("operator", command, directory)
-        stack.callback(operator.stop)
-        operator.start()
-        operator_url = f"http://{LOOPBACK}:{http_port}"
-        envoy = stack.enter_context(_envoy(directory, xds_port))
+        ports = Ports()
+        operator = _started("operator", _operator_command(cluster, prometheus, ports), directory, stack)
+        records = f"sqlite:///{directory / 'comparisons.db'}"
+        shadow = _started("shadow", _shadow_command(ports, records), directory, stack)
+        operator_url, shadow_url = f"http://{LOOPBACK}:{ports.http}", f"http://{LOOPBACK}:{ports.shadow_http}"
+        envoy = stack.enter_context(_envoy(directory, ports.xds))
         operator.wait_ready(lambda: answers(f"{operator_url}/readyz"), timeout=_START_SECONDS)
+        shadow.wait_ready(lambda: answers(f"{shadow_url}/readyz"), timeout=_START_SECONDS)
         envoy.wait_live()
         port = envoy.listener_address(LISTENER_NAME).rpartition(":")[2]
         prometheus.set_targets("envoy", [envoy.admin_address])
-        users_url = f"http://{LOOPBACK}:{port}"
-        yield World(directory, cluster, prometheus, operator, operator_url, envoy, users_url, stack)
+        prometheus.set_targets("shadow", [shadow_url.removeprefix("http://")])
+        yield World(
+            directory=directory,
+            cluster=cluster,
+            prometheus=prometheus,
+            operator=operator,
+            operator_url=operator_url,
+            shadow=shadow,
+            shadow_url=shadow_url,
+            records=records,
+            envoy=envoy,
+            users_url=f"http://{LOOPBACK}:{port}",
+            stack=stack,
+        )
 
 
 @contextmanager
@@ -188,17 +223,35 @@ def _envoy(directory: Path, xds_port: int) -> Envoy:
     return Envoy(configuration, wait_live=False, directory=directory / "envoy")
 
 
-def _operator_command(
-    cluster: Cluster, prometheus: Prometheus, xds_port: int, http_port: int, user_port: int
-) -> list[str | Path]:
+def _started(name: str, command: list[str | Path], directory: Path, stack: ExitStack) -> Process:
+    process = Process(name, command, directory)
+    stack.callback(process.stop)
+    process.start()
+    return process
+
+
+def _shadow_command(ports: Ports, records: str) -> list[str | Path]:
     return [
-        Path(sys.executable).with_name("agentrollout"),
+        COMMAND,
+        "shadow",
+        "serve",
+        f"--capture-address={LOOPBACK}:{ports.capture}",
+        f"--http-address={LOOPBACK}:{ports.shadow_http}",
+        f"--records={records}",
+        "--log-format=json",
+    ]
+
+
+def _operator_command(cluster: Cluster, prometheus: Prometheus, ports: Ports) -> list[str | Path]:
+    return [
+        COMMAND,
         "operator",
         f"--kubeconfig={cluster.kubeconfig}",
         f"--prometheus-url={prometheus.url}",
-        f"--xds-address={LOOPBACK}:{xds_port}",
-        f"--http-address={LOOPBACK}:{http_port}",
-        f"--router-address={LOOPBACK}:{user_port}",
+        f"--xds-address={LOOPBACK}:{ports.xds}",
+        f"--http-address={LOOPBACK}:{ports.http}",
+        f"--router-address={LOOPBACK}:{ports.users}",
+        f"--shadow-address={LOOPBACK}:{ports.capture}",
         f"--allowed-url-host={LOOPBACK}",
         "--log-format=json",
     ]

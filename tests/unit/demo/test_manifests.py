@@ -29,7 +29,7 @@ def test_examples_are_rollouts_whose_comments_say_why(path: Path) -> None:
 def test_examples_do_not_take_each_others_names_or_hosts() -> None:
     rollouts = [read(path) for path in FOLDER.glob("*.yaml")]
     hosts = [host for rollout in rollouts for host in rollout.spec.traffic.envoy.hosts]
-    assert len({rollout.metadata.name for rollout in rollouts}) == len(rollouts) == 5
+    assert len({rollout.metadata.name for rollout in rollouts}) == len(rollouts) == 6
     assert len(set(hosts)) == len(hosts)
 
 
@@ -42,4 +42,4 @@ def test_the_demo_passes_internal_users_and_four_weights() -> None:
 def test_every_version_of_the_demo_is_another_artifact() -> None:
     played = [versions.first(), *(act.version for act in acts.all_acts())]
     agents = [str(version.manifest_agent("http://127.0.0.1:1")) for version in played]
-    assert len(set(agents)) == len({version.name for version in played}) == 4
+    assert len(set(agents)) == len({version.name for version in played}) == 5

@@ -8,7 +8,7 @@ from examples.demo.events import Event, Tone, transitions
 from examples.demo.story import Chapter, Story
 from tests.unit.demo.stories import NOW, PROGRAMMED, condition, metric, promoted, rollout, staged, taken_back
 
-GOOD, BAD, SLOW = acts.all_acts()
+GOOD, BAD, SLOW, USELESS = acts.all_acts()
 
 
 def texts(events: list[Event]) -> list[str]:
@@ -107,6 +107,7 @@ def test_acts_that_end_as_they_should_have_no_shortcomings() -> None:
     assert not shortcomings(BAD, taken_back("errors"), Ending.TAKEN_BACK, ["internal"])
     assert not shortcomings(BAD, taken_back("errors (audience)"), Ending.TAKEN_BACK, ["internal", "1%"])
     assert not shortcomings(SLOW, taken_back("latency"), Ending.TAKEN_BACK, ["internal"])
+    assert not shortcomings(USELESS, taken_back("shadow"), Ending.TAKEN_BACK, ["shadow"], met=0)
 
 
 @pytest.mark.parametrize(
@@ -124,6 +125,14 @@ def test_acts_that_end_as_they_should_have_no_shortcomings() -> None:
         (
             shortcomings(SLOW, taken_back("errors"), Ending.TAKEN_BACK, []),
             "taken back on errors and not on latency",
+        ),
+        (
+            shortcomings(USELESS, taken_back("shadow"), Ending.TAKEN_BACK, ["shadow"], met=3),
+            "should have met no user and answered 3 requests",
+        ),
+        (
+            shortcomings(USELESS, promoted(), Ending.PROMOTED, ["shadow", *ALL_STAGES]),
+            "taken back in shadow and was promoted.",
         ),
     ],
 )

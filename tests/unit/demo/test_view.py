@@ -6,7 +6,9 @@ from datetime import timedelta
 import pytest
 from rich.console import Console, RenderableType
 
+from controller.api.reasons import Verdict
 from controller.api.rollout import AgentRollout
+from controller.api.status import Counts, MetricStatus
 from examples.demo import acts
 from examples.demo.acts import Act, Ending
 from examples.demo.events import Event, Tone
@@ -18,7 +20,7 @@ from examples.demo.story import Chapter
 from examples.demo.view import Scene, render, status_line
 from tests.unit.demo.stories import NOW, condition, metric, rollout, staged, taken_back
 
-GOOD, BAD, SLOW = acts.all_acts()
+GOOD, BAD, SLOW, USELESS = acts.all_acts()
 RECENT = Recent(180.0, 3, 0.018, {"v1": 0.9, "v2": 0.1}, {"v2": 1.0})
 
 
@@ -145,11 +147,11 @@ def test_the_report_tells_what_happened_when_and_what_users_met() -> None:
     lines = [" ".join(line.split()) for line in text.splitlines()]
     second = lines.index("Act 2 v3: a prompt that makes one answer in five fail")
 
-    assert "sufficient evidence to weight 0 acknowledged by Envoy – 1.01 s" in lines
-    assert "verdict to acknowledgement – 15 ms" in lines
+    assert "evidence to weight 0 in Envoy – 1.01 s" in lines
+    assert "of it after the verdict – 15 ms" in lines
     assert "was promoted taken back on errors" in lines
-    met = lines.index("requests that met the new version 61 61")
-    assert lines[met + 1 : met + 3] == ["failed 12 12", "slower than latency's limit – 1 (> 400 ms)"]
+    met = lines.index("requests that met the version 61 61")
+    assert lines[met + 1 : met + 3] == ["failed 12 12", "slower than the limit – 1 (> 400 ms)"]
     assert lines[second + 4 : second + 10] == [
         "+4.0 s a user meets the first failed answer of v3",
         "+8.0 s the samples stored in Prometheus suffice to decide",
@@ -158,6 +160,15 @@ def test_the_report_tells_what_happened_when_and_what_users_met() -> None:
         "+9.2 s the last answer of v3 reaches a user",
         "",
     ]
+
+
+def test_a_version_that_nobody_met_is_told_by_what_was_compared() -> None:
+    compared = MetricStatus(name="shadow", verdict=Verdict.FAIL, candidate=Counts(bad=61, total=204))
+    text = printed(*report([result(USELESS, metric="shadow", compared=compared, met=VersionTotals())]))
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    assert "was taken back in shadow" in lines
+    assert "answers compared, lost 204, 61" in lines
+    assert "requests that met the version 0" in lines
 
 
 def test_a_version_that_is_slow_is_met_by_its_first_slow_answer() -> None:
@@ -178,4 +189,5 @@ def test_an_act_without_end_is_reported_as_such() -> None:
 
 def test_expectations_name_the_metric() -> None:
     assert (GOOD.expectation, BAD.expectation) == ("promoted", "taken back on errors")
-    assert [act.ending for act in acts.all_acts()] == [Ending.PROMOTED, Ending.TAKEN_BACK, Ending.TAKEN_BACK]
+    assert USELESS.expectation == "taken back in shadow"
+    assert [act.ending for act in acts.all_acts()] == [Ending.PROMOTED, *[Ending.TAKEN_BACK] * 3]

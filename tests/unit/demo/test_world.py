@@ -26,6 +26,9 @@ def world(tmp_path: Path) -> World:
         prometheus=Mock(spec=Prometheus, url="http://127.0.0.1:1"),
         operator=Mock(spec=Process, running=True),
         operator_url="http://127.0.0.1:2",
+        shadow=Mock(spec=Process, running=True),
+        shadow_url="http://127.0.0.1:5",
+        records="sqlite:///comparisons.db",
         envoy=Mock(spec=Envoy, admin_url="http://127.0.0.1:3"),
         users_url="http://127.0.0.1:4",
         stack=ExitStack(),
@@ -39,6 +42,12 @@ def test_a_version_is_applied_with_its_prompt_and_address(world: World, tmp_path
     assert "url: http://127.0.0.1:9001" in applied
     assert "system: Be kind." in applied
     assert "minRequests: 5" in applied
+    assert "shadow" not in applied
+
+
+def test_a_version_is_applied_with_its_shadow(world: World, tmp_path: Path) -> None:
+    world.apply(AgentVersion("v1"), {"fraction": "30%"})
+    assert "shadow:\n    fraction: 30%" in (tmp_path / "support-agent-v1.yaml").read_text()
 
 
 def test_counting_needs_two_scrapes(world: World) -> None:
