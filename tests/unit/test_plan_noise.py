@@ -101,3 +101,20 @@ def test_noise_of_an_earlier_stage_takes_nothing_off_the_evidence_where_stable_h
     assert world.rollout.status.verdict is not Verdict.ERROR
     assert world.rollout.status.evidence is not None
     assert world.rollout.status.evidence.metrics[0].controls == [noisy.encode()]
+
+
+def test_a_series_without_the_labels_of_a_term_is_none_of_its_events() -> None:
+    world = delivering()
+    world.live(60)
+    status, series = world.rollout.status, world.read().series
+    assert status.stable is not None
+    arm, begin = Arm(status.stable.revision, audience=False), world.now.timestamp() - 60
+    span, scrapes = Span(begin, world.now.timestamp(), begin), Scrapes.of(series[:1])
+    other = [
+        one._replace(labels={**one.labels, "class": "4"}) if one.labels["__name__"] == "bad" else one
+        for one in series
+    ]
+    (five,) = Tally("shop/agent", series, CATALOGUE).counts("errors", arm, [], span, scrapes)
+    (four,) = Tally("shop/agent", other, CATALOGUE).counts("errors", arm, [], span, scrapes)
+    assert five.bad > 0
+    assert (four.bad, four.total) == (0, five.total)
