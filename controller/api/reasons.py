@@ -64,7 +64,7 @@ class Reason(StrEnum):
     SHADOWING = "Shadowing"
     """Progressing=True: the candidate answers beside stable, to nobody; the message says what is waited for."""
     SHADOW_REGRESSION = "ShadowRegression"
-    """Progressing=True or False, lastRollback: the candidate's answers are worse than stable's, and no user got one; shadow.onRegression follows."""
+    """Progressing=True, Progressing=False, lastRollback: the candidate's answers are worse than stable's, and no user got one; shadow.onRegression follows."""
     SHADOW_INCONCLUSIVE = "ShadowInconclusive"
     """Progressing=True, lastRollback: comparisons still say too little after shadow.maxDuration; shadow.onInsufficient follows."""
     ANALYSIS_BLIND = "AnalysisBlind"

@@ -103,10 +103,19 @@ def count_comparisons(
     try:
         said = _said(snapshot, status, shadow, before, not_before)
     except NotReportedError as error:
-        said = _Said(before, problem=str(error), verdict=Verdict.INSUFFICIENT)
+        said = _Said(before, problem=str(error), verdict=_unreported(snapshot, status, shadow))
     except (StaleReportsError, UnusableSamplesError) as error:
         said = _Said(before, problem=str(error))
     return said.state, _finding(snapshot.analysis, status, shadow, said)
+
+
+def _unreported(snapshot: Snapshot, status: RolloutStatus, shadow: Shadow) -> Verdict:
+    """At first it is only waited for who compares. In the end that is no lack of comparisons, on which a policy could act."""
+    assert snapshot.samples is not None  # noqa: S101  the caller looked
+    assert status.stage is not None  # noqa: S101  likewise
+    began = status.stage.programmed_at or status.stage.entered_at
+    is_over = status.is_in_shadow and snapshot.samples.at >= began + shadow.max_duration
+    return Verdict.ERROR if is_over else Verdict.INSUFFICIENT
 
 
 def comparison_e_value(state: MetricEvidence) -> float:

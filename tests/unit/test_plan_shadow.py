@@ -302,6 +302,20 @@ def test_comparisons_that_cannot_be_read_hold_and_are_never_taken_for_a_lack() -
     assert (status.state, status.last_rollback) == (State.BLIND, None)
 
 
+@pytest.mark.parametrize("action", ["Advance", "Rollback"])
+@pytest.mark.parametrize("missing", ["process", "judge", "process that was there"])
+def test_no_policy_for_too_few_comparisons_acts_where_nobody_compares(action: str, missing: str) -> None:
+    few = {"minComparisons": 100_000, "maxDuration": "3m", "onInsufficient": action}
+    world = shadowing(few, telling=missing != "process", fit=None if missing == "judge" else True)
+    world.live(60)
+    world.telling = missing == "judge"
+    world.pod_counters.clear()
+    world.live(1200)
+    assert (world.rollout.status.state, world.rollout.status.weight) == (State.BLIND, 0)
+    assert world.rollout.status.last_rollback is None
+    assert metric(world).verdict is Verdict.ERROR
+
+
 def test_blind_before_the_first_evaluation_only_comparisons_are_in_error() -> None:
     world = shadowing()
     world.blind = "Prometheus is away"
