@@ -20,12 +20,15 @@ def configure_logs(log_format: LogFormat, level: LogLevel) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
     ]
+    # Without locals: they could hold prompts, and make one line tens of kilobytes long.
     renderer: Any = (
         structlog.processors.JSONRenderer()
         if log_format is LogFormat.JSON
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        else structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(),
+            exception_formatter=structlog.dev.RichTracebackFormatter(show_locals=False),
+        )
     )
-    # Locals could hold prompts, and make one line tens of kilobytes long.
     tracebacks = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
     errors = [structlog.processors.ExceptionRenderer(tracebacks)] if log_format is LogFormat.JSON else []
     structlog.configure(
