@@ -10,7 +10,15 @@ from typing import Any, NoReturn
 import jsonschema_rs
 
 from controller.core.shadow.comparison import Case, CaseAnswer, Outcome
-from controller.core.shadow.reply import EVENT_STREAM, Reply, ToolCall, is_json, parse_json, read_reply
+from controller.core.shadow.reply import (
+    EVENT_STREAM,
+    Reply,
+    ToolCall,
+    canonical,
+    is_json,
+    parse_json,
+    read_reply,
+)
 
 _CANNOT = r"(?:can(?:['\u2019]?t| ?not)|(?:am|['\u2019]m|are|['\u2019]re) (?:unable|not able)|won['\u2019]t)"
 _REFUSAL = re.compile(
@@ -63,9 +71,9 @@ def decide(case: Case, checks: Checks, *, alone: bool) -> Decided | None:
         problems = _weakness(stable), _weakness(other)
     of_stable, of_other = problems
     if of_other and not of_stable:
-        return Decided(Outcome.LOSS, f"the other answer {of_other}, stable's does not")
+        return Decided(Outcome.LOSS, f"the other answer {of_other}, unlike stable's")
     if of_stable and not of_other:
-        return Decided(Outcome.WIN, f"stable's answer {of_stable}, the other does not")
+        return Decided(Outcome.WIN, f"stable's answer {of_stable}, unlike the other")
     return None
 
 
@@ -81,7 +89,7 @@ def _same(case: Case, stable: Reply, other: Reply) -> str:
     if stable.text.split() == other.text.split():
         return "both say the same"
     try:
-        equal = parse_json(stable.text) == parse_json(other.text)
+        equal = canonical(stable.text) == canonical(other.text)
     except ValueError:
         return ""
     return "both are the same JSON" if equal else ""
@@ -110,7 +118,7 @@ def _problem(answer: CaseAnswer, reply: Reply, asked: dict[str, Any], checks: Ch
 
 def _wrong_format(answer: CaseAnswer, reply: Reply, asked: dict[str, Any]) -> str:
     wanted = asked.get("response_format")
-    kind = wanted.get("type") if isinstance(wanted, dict) else None
+    kind = str(wanted.get("type")) if isinstance(wanted, dict) else ""
     known = is_json(answer.content_type) or answer.content_type == EVENT_STREAM
     if kind not in {"json_object", "json_schema"} or not known or reply.declined:
         return ""
@@ -126,7 +134,7 @@ def _wrong_calls(calls: tuple[ToolCall, ...], asked: dict[str, Any]) -> str:
     if not isinstance(offered, list):
         return ""
     functions = [each.get("function") for each in offered if isinstance(each, dict)]
-    schemas = {each.get("name"): each.get("parameters") for each in functions if isinstance(each, dict)}
+    schemas = {str(each.get("name")): each.get("parameters") for each in functions if isinstance(each, dict)}
     for call in calls:
         if call.name not in schemas:
             return f"calls the tool {call.name!r}, which was not offered"
@@ -142,7 +150,7 @@ def _weakness(reply: Reply) -> str:
 
 
 def _valid(text: str, schema: Any) -> bool:
-    """Whether it is JSON, and as the schema says; a schema that cannot be used refuses nothing."""
+    """Whether it is JSON, and as the schema says; a schema that cannot be used, or not on this, refuses nothing."""
     try:
         found = parse_json(text)
     except ValueError:
@@ -153,9 +161,9 @@ def _valid(text: str, schema: Any) -> bool:
         validator = jsonschema_rs.validator_for(
             schema, retriever=_nothing_is_fetched, pattern_options=jsonschema_rs.RegexOptions()
         )
+        return validator.is_valid(found)
     except (ValueError, jsonschema_rs.ReferencingError):
         return True
-    return validator.is_valid(found)
 
 
 def _nothing_is_fetched(uri: str) -> NoReturn:

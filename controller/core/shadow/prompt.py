@@ -75,9 +75,9 @@ def prompt(case: Case, rubric: Rubric, nonce: str, *, other_first: bool) -> Prom
     """
     answers = (case.other, case.stable) if other_first else (case.stable, case.other)
     parts = {
-        "REQUEST": f"{case.method} {case.path}\n\n{case.question}",
-        "FIRST ANSWER": _shown(answers[0]),
-        "SECOND ANSWER": _shown(answers[1]),
+        "REQUEST": _sendable(f"{case.method} {case.path}\n\n{case.question}"),
+        "FIRST ANSWER": _sendable(_shown(answers[0])),
+        "SECOND ANSWER": _sendable(_shown(answers[1])),
     }
     if any(nonce in part for part in parts.values()):
         raise ValueError("the nonce stands in the data")
@@ -93,6 +93,11 @@ def prompt(case: Case, rubric: Rubric, nonce: str, *, other_first: bool) -> Prom
 def template() -> str:
     """What is the same in all prompts: a part of what a judge is made of."""
     return _INSTRUCTIONS
+
+
+def _sendable(text: str) -> str:
+    """Without halves of surrogate pairs, which JSON can name and no request can carry; halves that meet are one character."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def _shown(answer: CaseAnswer) -> str:

@@ -28,7 +28,7 @@ class ToolCall:
     def meaning(self) -> tuple[str, str]:
         """Equal for calls that do the same: the order of keys and white space do not count."""
         try:
-            return self.name, json.dumps(parse_json(self.arguments or "{}"), sort_keys=True)
+            return self.name, canonical(self.arguments or "{}")
         except ValueError:
             return self.name, self.arguments
 
@@ -65,6 +65,15 @@ def parse_json(text: str) -> Any:
         return json.loads(text, parse_constant=_no_constant)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
+
+
+def canonical(text: str) -> str:
+    """Equal for JSON that says the same: the order of keys and white space do not count, while 1, 1.0 and true are three.
+
+    Raises:
+        ValueError: See ``parse_json``.
+    """
+    return json.dumps(parse_json(text), sort_keys=True)
 
 
 def is_json(content_type: str) -> bool:
@@ -114,7 +123,7 @@ def _first_choice(found: Any) -> dict[str, Any]:
 def _reply(messages: Iterable[dict[str, Any]], choices: Iterable[dict[str, Any]]) -> Reply:
     """One message, or the pieces of one."""
     text, declined = "", False
-    calls: dict[Any, tuple[str, str]] = {}
+    calls: dict[int, tuple[str, str]] = {}
     for message in messages:
         refusal = message.get("refusal")
         declined = declined or bool(refusal)
@@ -122,7 +131,8 @@ def _reply(messages: Iterable[dict[str, Any]], choices: Iterable[dict[str, Any]]
         for position, call in enumerate(_dicts(message.get("tool_calls"))):
             function = call.get("function")
             function = function if isinstance(function, dict) else {}
-            name, arguments = calls.get(key := call.get("index", position), ("", ""))
+            key = index if type(index := call.get("index")) is int else position
+            name, arguments = calls.get(key, ("", ""))
             calls[key] = name + _text(function.get("name")), arguments + _text(function.get("arguments"))
     return Reply(
         text,

@@ -128,6 +128,27 @@ def test_answers_that_do_the_same_are_a_tie(
     assert words in decided.reason
 
 
+@pytest.mark.parametrize(("one", "another"), [("1", "1.0"), ('{"a": 1}', '{"a": true}'), ("[0]", "[false]")])
+def test_a_number_is_no_other_type(one: str, another: str) -> None:
+    answers = said(one, content_type=JSON), said(another, content_type=JSON)
+    assert decide(case(*answers), Checks(), alone=False) is None
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        (message("length", content="It is"), "the other answer was cut short, unlike stable's"),
+        (message(content=None), "the other answer is empty, unlike stable's"),
+        (said("no", 404), "the other answer has status 404, unlike stable's"),
+    ],
+)
+def test_a_reason_is_a_sentence(bad: CaseAnswer, reason: str) -> None:
+    good = message(content="Because.")
+    decided = decide(case(good, bad), Checks(), alone=True)
+    assert decided is not None
+    assert decided.reason == reason
+
+
 OPEN: list[tuple[CaseAnswer | str, CaseAnswer | str, Any]] = [
     ("Canberra.", "Sydney.", "The capital of Australia?"),
     (called("find", '{"n": 1}'), called("find", '{"n": 2}'), OFFERS),

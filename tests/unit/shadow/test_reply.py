@@ -95,3 +95,6 @@ def test_what_is_no_chat_completion_is_taken_whole(body: str) -> None:
 def test_odd_calls_are_read_as_far_as_they_go() -> None:
     assert read_reply(message(content=None, tool_calls=[{"function": 1}, 2])).calls == (ToolCall("", ""),)
     assert read_reply(called("find", "{}")).calls == (ToolCall("find", "{}"),)
+    indices: list[Any] = [[], {}, True, "0"]
+    odd = [{"index": index, "function": {"name": "find"}} for index in indices]
+    assert read_reply(message(content=None, tool_calls=odd)).calls == (ToolCall("find", ""),) * 4
