@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ SCORES = {Bin.WIN: 1.0, Bin.TIE: 0.0, Bin.LOSS: -1.0}
 
 _REMOVED_AT_ONCE = 500
 """Few enough that nobody waits for the lock of SQLite."""
+_SQLITE = b"SQLite format 3\0"
+"""With which a database begins; one that nothing was written to is empty."""
 _SCHEMA_LOCK = 7_203_411_859
 """Of PostgreSQL: processes that start together do not create the same table twice."""
 
@@ -57,10 +60,23 @@ labels = sa.Table(
 )
 """One row each time a person said something; of one person the last counts."""
 
+spending = sa.Table(
+    "shadow_spending",
+    _metadata,
+    sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
+    sa.Column("at", sa.Double, nullable=False),
+    sa.Column("rollout", sa.Text, nullable=False),
+    sa.Column("judge", sa.Text, nullable=False),
+    sa.Column("tokens", sa.BigInteger, nullable=False),
+    sa.Column("cost", sa.Double, nullable=False),
+)
+"""One row for each attempt that was paid for and after which a comparison is tried again."""
+
 _indices = (
     sa.Index("shadow_comparisons_at", comparisons.c.at),
     sa.Index("shadow_comparisons_rollout", comparisons.c.rollout, comparisons.c.bin, comparisons.c.at),
     sa.Index("shadow_labels_comparison", labels.c.comparison),
+    sa.Index("shadow_spending_at", spending.c.at),
 )
 
 _cases = TypeAdapter(Case)
@@ -78,13 +94,14 @@ class SqlRecords:
 
         Raises:
             ValueError: The URL is none of these; the message does not repeat it, since it may have a password in it.
+            NoRecordsError: There is no file, and none is to be made.
             RecordsError: The database cannot be used.
         """
         self._engine = _engine(_parsed(url), create=create)
         with self._begin() as connection:
             if connection.dialect.name == "postgresql":
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_SCHEMA_LOCK)))
-            for table in (comparisons, labels):
+            for table in (comparisons, labels, spending):
                 connection.execute(CreateTable(table, if_not_exists=True))
             for index in _indices:
                 connection.execute(CreateIndex(index, if_not_exists=True))
@@ -113,6 +130,22 @@ class SqlRecords:
             document = found.scalar_one_or_none()
         return None if document is None else _record(document)
 
+    def beginning(self, prefix: str, limit: int) -> Sequence[Record]:
+        """See ``Records.beginning``."""
+        query = (
+            sa.select(comparisons.c.document)
+            .where(comparisons.c.id.startswith(prefix, autoescape=True))
+            .limit(limit)
+        )
+        with self._begin() as connection:
+            return [_record(document) for document in connection.execute(query).scalars()]
+
+    def knows(self, rollout: str) -> bool:
+        """See ``Records.knows``."""
+        query = sa.select(sa.literal(1)).where(comparisons.c.rollout == rollout).limit(1)
+        with self._begin() as connection:
+            return connection.execute(query).first() is not None
+
     def losses(self, rollout: str, limit: int) -> Sequence[Record]:
         """See ``Records.losses``."""
         query = (
@@ -125,6 +158,11 @@ class SqlRecords:
         )
         with self._begin() as connection:
             return [_record(document) for document in connection.execute(query).scalars()]
+
+    def spend(self, spent: Spent, at: float) -> None:
+        """See ``Records.spend``."""
+        with self._begin() as connection:
+            connection.execute(spending.insert().values(at=at, **asdict(spent)))
 
     def label(self, label: Label) -> None:
         """See ``Records.label``."""
@@ -168,9 +206,16 @@ class SqlRecords:
 
     def spent(self, since: float) -> Sequence[Spent]:
         """See ``Records.spent``."""
-        by = comparisons.c.rollout, comparisons.c.judge
-        tokens, cost = sa.func.sum(comparisons.c.tokens), sa.func.sum(comparisons.c.cost)
-        query = sa.select(*by, tokens, cost).where(comparisons.c.at >= since).group_by(*by)
+        each = sa.union_all(
+            *(
+                sa.select(table.c.rollout, table.c.judge, table.c.tokens, table.c.cost).where(
+                    table.c.at >= since
+                )
+                for table in (comparisons, spending)
+            )
+        ).subquery()
+        by = each.c.rollout, each.c.judge
+        query = sa.select(*by, sa.func.sum(each.c.tokens), sa.func.sum(each.c.cost)).group_by(*by)
         with self._begin() as connection:
             return [
                 Spent(rollout, judge, int(used), float(paid))
@@ -181,6 +226,8 @@ class SqlRecords:
         """See ``Records.remove_before``."""
         removed = 0
         old = sa.select(comparisons.c.id).where(comparisons.c.at < at).limit(_REMOVED_AT_ONCE)
+        with self._begin() as connection:
+            connection.execute(spending.delete().where(spending.c.at < at))
         while True:
             with self._begin() as connection:
                 ids = connection.execute(old).scalars().all()
@@ -204,6 +251,10 @@ class SqlRecords:
             raise _ExistsError("the record exists") from error
         except SQLAlchemyError as error:
             raise RecordsError(f"the records cannot be used: {_problem(error)}") from None
+
+
+class NoRecordsError(RecordsError):
+    """There is no file."""
 
 
 class _ExistsError(RecordsError):
@@ -248,10 +299,16 @@ def _sqlite(url: URL, *, create: bool) -> sa.Engine:
     try:
         if create:
             path.touch(mode=0o600)  # it holds what users asked
-        else:
-            path.stat()
+        with path.open("rb") as file:
+            begins = file.read(len(_SQLITE))
+    except FileNotFoundError as error:
+        if create:
+            raise RecordsError(f"{path}: {error.strerror}") from error
+        raise NoRecordsError(f"there are no records at {path}") from error
     except OSError as error:
         raise RecordsError(f"{path}: {error.strerror or error}") from error
+    if begins not in {_SQLITE, b""}:
+        raise RecordsError(f"{path} is no SQLite database")
     engine = sa.create_engine(url, hide_parameters=True, json_serializer=_json)
 
     @sa.event.listens_for(engine, "connect")

@@ -25,7 +25,11 @@ class Delivery(Protocol):
 
     @property
     def payload(self) -> bytes:
-        """As it was put."""
+        """As it was put.
+
+        Raises:
+            ValueError: Somebody else has put it, in no form that is read here.
+        """
 
     @property
     def attempt(self) -> int:
@@ -83,7 +87,7 @@ class Record:
         at: Unix seconds of its end.
         judge_artifact: ``sha256:…`` of what the judge is made of; empty if none was asked.
         model: The model that answered, as it named itself.
-        tokens: That the judge used.
+        tokens: That the judge used for what came to this end; of attempts before it ``Records.spend`` tells.
         cost: In the currency of the judge's budget.
         seconds: That judging took.
     """
@@ -159,8 +163,17 @@ class Records(Protocol):
     def get(self, comparison: str) -> Record | None:
         """How the comparison ended."""
 
+    def beginning(self, prefix: str, limit: int) -> Sequence[Record]:
+        """How comparisons ended whose IDs begin with this."""
+
+    def knows(self, rollout: str) -> bool:
+        """Whether a comparison of the rollout has ended."""
+
     def losses(self, rollout: str, limit: int) -> Sequence[Record]:
         """The candidates' last losses, newest first."""
+
+    def spend(self, spent: Spent, at: float) -> None:
+        """Store what was spent without a comparison coming to an end, at Unix seconds."""
 
     def label(self, label: Label) -> None:
         """Store what a person says; what they said before stays, and no longer counts."""
@@ -172,10 +185,10 @@ class Records(Protocol):
         """Comparisons that both a judge and a person gave an outcome, of one rollout or of all; one for each person."""
 
     def spent(self, since: float) -> Sequence[Spent]:
-        """What judges used for comparisons that ended at or after this time, Unix seconds."""
+        """What judges used at or after this time, Unix seconds, whether or not a comparison came to an end."""
 
     def remove_before(self, at: float) -> int:
-        """Remove the comparisons that ended before this time, Unix seconds, with their labels; says how many."""
+        """Remove comparisons that ended before this time, Unix seconds, their labels, and what was spent; says how many."""
 
     def close(self) -> None:
         """Let go of the store."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections.abc import Callable
 from typing import ParamSpec, Protocol, TypeVar
 
@@ -15,6 +16,7 @@ from controller.adapters.shadow_ports import (
     Record,
     Records,
     RecordsError,
+    Spent,
 )
 from controller.core.shadow.comparison import Bin, Case, CaseAnswer
 from controller.core.shadow.judgement import JudgeError, Judgement, OverBudgetError
@@ -147,17 +149,20 @@ class Workers:
         if await self._stored(self._records.has, case.id):
             await delivery.done()
             return
-        record = await self._end(comparison, delivery.attempt)
-        if record is None:
+        end = await self._end(comparison, delivery.attempt)
+        if isinstance(end, Spent):
+            if end.tokens:
+                await self._stored(self._records.spend, end, self._clock.now().timestamp())
+                self._funnel.spent(case.subject, end.tokens, end.cost)
             await delivery.again(self._retries.delay(delivery.attempt))
             return
-        if await self._stored(self._records.add, record):
-            self._funnel.end(case.subject, case.side, record.bin)
-            self._funnel.spent(case.subject, record.tokens, record.cost)
+        if await self._stored(self._records.add, end):
+            self._funnel.end(case.subject, case.side, end.bin)
+            self._funnel.spent(case.subject, end.tokens, end.cost)
         await delivery.done()
 
-    async def _end(self, comparison: Comparison, attempt: int) -> Record | None:
-        """How the comparison ends; None if it is to be tried again."""
+    async def _end(self, comparison: Comparison, attempt: int) -> Record | Spent:
+        """How the comparison ends; if it is to be tried again, what this attempt has cost."""
         case = comparison.case
         if comparison.decided is not None:
             return self._record(case, comparison.decided, _failure(comparison.decided, case))
@@ -165,23 +170,29 @@ class Workers:
             return self._record(case, Bin.DEAD_LETTER, "Its workers died, one after the other.")
         try:
             return await self._judged(case)
-        except OverBudgetError as error:
-            end = Bin.OVER_BUDGET, str(error)
-        except JudgeError as error:
-            if error.transient and attempt < MAX_ATTEMPTS:
-                return None
-            end = Bin.JUDGE_ERROR, str(error)
-            if error.transient:
-                end = Bin.DEAD_LETTER, f"It was tried {attempt} times: {error}"
+        except (OverBudgetError, JudgeError) as error:
+            return self._unjudged(case, error, attempt)
         except Exception as error:  # noqa: BLE001  a judge that has a bug gives no verdict either
-            _log.exception(
+            # Message and traceback could quote the answers.
+            _log.error(
                 "judge_failed",
                 rollout=case.subject.rollout,
                 artifact=case.subject.candidate_artifact,
                 pair=case.id,
+                error=type(error).__name__,
+                where=_place(error),
             )
-            end = Bin.JUDGE_ERROR, f"The judge failed: {type(error).__name__}."
-        return self._record(case, *end)
+            return self._record(case, Bin.JUDGE_ERROR, f"The judge failed: {type(error).__name__}.")
+
+    def _unjudged(self, case: Case, error: OverBudgetError | JudgeError, attempt: int) -> Record | Spent:
+        where, reason = Bin.JUDGE_ERROR, str(error)
+        if isinstance(error, OverBudgetError):
+            where = Bin.OVER_BUDGET
+        elif error.transient and attempt < MAX_ATTEMPTS:
+            return Spent(case.subject.rollout, case.subject.judge, error.tokens, error.cost)
+        elif error.transient:
+            where, reason = Bin.DEAD_LETTER, f"It was tried {attempt} times: {error}"
+        return self._record(case, where, reason, error.tokens, error.cost)
 
     async def _judged(self, case: Case) -> Record:
         began = self._clock.monotonic()
@@ -198,9 +209,16 @@ class Workers:
             seconds=self._clock.monotonic() - began,
         )
 
-    def _record(self, case: Case, where: Bin, reason: str) -> Record:
-        artifact = self._panel.artifact(case) if where in _JUDGES else ""
-        return Record(case, where, reason, self._clock.now().timestamp(), judge_artifact=artifact)
+    def _record(self, case: Case, where: Bin, reason: str, tokens: int = 0, cost: float = 0.0) -> Record:
+        return Record(
+            case,
+            where,
+            reason,
+            self._clock.now().timestamp(),
+            judge_artifact=self._panel.artifact(case) if where in _JUDGES else "",
+            tokens=tokens,
+            cost=cost,
+        )
 
     async def _stored(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         failures = 0
@@ -220,6 +238,12 @@ class Workers:
 
 _JUDGES = frozenset({Bin.JUDGE_ERROR, Bin.OVER_BUDGET, Bin.DEAD_LETTER})
 """Ends that say something about a judge."""
+
+
+def _place(error: Exception) -> str:
+    """Where in the source it was raised."""
+    last = traceback.extract_tb(error.__traceback__, -1)[0]
+    return f"{last.filename}:{last.lineno}"
 
 
 def _failure(where: Bin, case: Case) -> str:

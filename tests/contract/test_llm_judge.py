@@ -282,6 +282,22 @@ async def test_the_next_model_of_the_chain_judges_both_orders(lab: Lab, behaviou
     assert found.tokens == used(handle).tokens, "what the first model cost is told too"
 
 
+async def test_what_was_spent_without_a_verdict_is_told(lab: Lab) -> None:
+    price = {"input": 2.0, "output": 10.0}
+    async with serving() as server, lab.judge(server, model={"price": price}) as handle:
+        server.script.extend([prefers(longer), said("first!")])
+        error = await failure(handle)
+        assert error.tokens == used(handle).tokens == 2 * USED
+        assert error.cost == pytest.approx(used(handle).cost)
+    async with serving() as server, lab.judge(server) as handle:
+        await verdict(handle)
+        most = sum(len(each["content"].encode()) for each in server.asked[0]["messages"]) + 1000 + USED
+    async with serving() as server, lab.judge(server, budget={"tokens": most}) as handle:
+        with pytest.raises(OverBudgetError) as over:
+            await verdict(handle)
+        assert over.value.tokens == used(handle).tokens == USED, "one order was asked"
+
+
 async def test_a_model_that_is_down_is_left_alone_and_comes_back(lab: Lab) -> None:
     async with serving(status(500)) as server, serving() as other, lab.judge(server, other) as handle:
         assert (await verdict(handle)).model == "model-1"

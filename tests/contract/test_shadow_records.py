@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from controller.adapters.records import SqlRecords, comparisons, labels
+from controller.adapters.records import NoRecordsError, SqlRecords, comparisons, labels
 from controller.adapters.shadow_ports import Label, Labelled, Record, RecordsError, Spent
 from controller.core.shadow.comparison import Bin, Case, CaseAnswer, Outcome
 from controller.core.shadow.exchange import Side, Subject
@@ -52,7 +52,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     server: Postgres = request.getfixturevalue("server")
     engine = sa.create_engine(server.url.replace("postgresql", "postgresql+psycopg"))
     with engine.begin() as connection:
-        connection.execute(sa.text("DROP TABLE IF EXISTS shadow_comparisons, shadow_labels"))
+        connection.execute(sa.text("DROP TABLE IF EXISTS shadow_comparisons, shadow_labels, shadow_spending"))
     engine.dispose()
     return server.url
 
@@ -132,6 +132,35 @@ def test_what_was_spent_is_added_up(records: SqlRecords) -> None:
     ]
 
 
+def test_what_was_spent_without_an_end_is_added_and_removed_with_the_rest(records: SqlRecords) -> None:
+    records.add(record("1", at=10.0))
+    for at in (1.0, 10.0):
+        records.spend(Spent("shop/agent", "default", 8, 0.5), at)
+    records.spend(Spent("shop/agent", "strict", 1, 0.0), 10.0)
+    assert sorted(records.spent(2.0), key=lambda one: one.judge) == [
+        Spent("shop/agent", "default", 20, 0.75),
+        Spent("shop/agent", "strict", 1, 0.0),
+    ]
+    assert records.remove_before(5.0) == 0
+    assert sum(each.tokens for each in records.spent(0.0)) == 21
+
+
+def test_a_comparison_is_found_by_how_its_id_begins(records: SqlRecords) -> None:
+    for name in ("abc_1", "abcd1", "b"):
+        records.add(record(name))
+    assert [found.case.id for found in records.beginning("abc_", 5)] == ["abc_1"]
+    assert len(records.beginning("abc", 5)) == 2
+    assert len(records.beginning("abc", 1)) == 1
+    assert list(records.beginning("x", 5)) == []
+
+
+def test_a_rollout_is_known_once_a_comparison_of_it_has_ended(records: SqlRecords) -> None:
+    assert not records.knows("shop/agent")
+    records.add(record("1", Bin.TIE))
+    assert records.knows("shop/agent")
+    assert not records.knows("shop/other")
+
+
 def test_what_is_old_is_removed_with_its_labels(records: SqlRecords, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("controller.adapters.records._REMOVED_AT_ONCE", 2)
     for number in range(5):
@@ -189,8 +218,17 @@ def test_a_database_that_cannot_be_used_is_a_sentence_without_the_password(tmp_p
     assert "geheim" not in str(told.value)
     with pytest.raises(RecordsError, match="No such file or directory"):
         SqlRecords(f"sqlite:///{tmp_path}/no/such.db")
-    with pytest.raises(RecordsError, match="No such file or directory"):
+    with pytest.raises(NoRecordsError, match=f"there are no records at {tmp_path}/none.db"):
         SqlRecords(f"sqlite:///{tmp_path}/none.db", create=False)
+
+
+@pytest.mark.parametrize("create", [True, False])
+def test_a_file_that_is_no_database_is_named(tmp_path: Path, create: bool) -> None:
+    (tmp_path / "bad.db").write_text("SQL, but not a database")
+    with pytest.raises(RecordsError, match=f"^{tmp_path}/bad.db is no SQLite database$"):
+        SqlRecords(f"sqlite:///{tmp_path}/bad.db", create=create)
+    with pytest.raises(RecordsError, match=f"^{tmp_path}: Is a directory$"):
+        SqlRecords(f"sqlite:///{tmp_path}", create=create)
 
 
 def test_an_error_tells_nothing_of_what_was_to_be_stored(records: SqlRecords) -> None:

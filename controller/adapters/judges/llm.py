@@ -10,8 +10,8 @@ from controller.adapters.judges.endpoint import Endpoint, ModelFailedError, Opin
 from controller.core.shadow.budget import Spend
 from controller.core.shadow.checks import Checks, decide
 from controller.core.shadow.comparison import Case, Outcome
-from controller.core.shadow.judgement import JudgeError, Judgement
-from controller.core.shadow.opinion import combined, outcome_of, same_model
+from controller.core.shadow.judgement import JudgeError, Judgement, OverBudgetError
+from controller.core.shadow.opinion import combined, may_be_same_model, outcome_of
 from controller.core.shadow.prompt import Prompt, Rubric, prompt
 
 
@@ -59,8 +59,12 @@ class LlmJudge:
                 return await self._both_orders(endpoint, case, spends)
             except ModelFailedError as error:
                 failures.append(error)
+            except OverBudgetError as error:
+                raise OverBudgetError(str(error), **_total(spends)._asdict()) from None
         raise JudgeError(
-            "; ".join(map(str, failures)), transient=any(failure.transient for failure in failures)
+            "; ".join(map(str, failures)),
+            transient=any(failure.transient for failure in failures),
+            **_total(spends)._asdict(),
         )
 
     async def close(self) -> None:
@@ -79,7 +83,7 @@ class LlmJudge:
             outcome_of(backward.better, other_first=True),
         )
         agreed = outcomes[0] is outcomes[1]
-        total = Spend(sum(spend.tokens for spend in spends), sum(spend.cost for spend in spends))
+        total = _total(spends)
         return Judgement(
             combined(*outcomes),
             f"{'' if agreed else 'the orders disagree; '}with stable's answer first: {forward.reason}",
@@ -106,7 +110,11 @@ class LlmJudge:
                 continue
 
 
+def _total(spends: list[Spend]) -> Spend:
+    return Spend(sum(spend.tokens for spend in spends), sum(spend.cost for spend in spends))
+
+
 def _refuse_own(model: str, case: Case) -> None:
     """A model may not judge its own answers: it prefers them."""
-    if own := next((name for name in case.subject.models if same_model(name, model)), ""):
+    if own := next((name for name in case.subject.models if may_be_same_model(name, model)), ""):
         raise ModelFailedError(f"{model} may not judge answers of {own}", counts=False)

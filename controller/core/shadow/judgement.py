@@ -36,16 +36,31 @@ class JudgeError(Exception):
 
     Attributes:
         transient: Whether the same case may get one later.
+        tokens: That were used all the same.
+        cost: Of these.
     """
 
-    def __init__(self, message: str, *, transient: bool = False) -> None:
+    def __init__(self, message: str, *, transient: bool = False, tokens: int = 0, cost: float = 0.0) -> None:
         """See the class."""
         super().__init__(message)
         self.transient = transient
+        self.tokens = tokens
+        self.cost = cost
 
 
 class OverBudgetError(Exception):
-    """The judge may not spend more now; the message says which budget."""
+    """The judge may not spend more now; the message says which budget.
+
+    Attributes:
+        tokens: That were used before.
+        cost: Of these.
+    """
+
+    def __init__(self, message: str, *, tokens: int = 0, cost: float = 0.0) -> None:
+        """See the class."""
+        super().__init__(message)
+        self.tokens = tokens
+        self.cost = cost
 
 
 class Judge(Protocol):

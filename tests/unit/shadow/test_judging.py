@@ -10,7 +10,7 @@ from controller.core.shadow.breaker import Breaker
 from controller.core.shadow.budget import Ledger, Limit, Spend
 from controller.core.shadow.comparison import Outcome
 from controller.core.shadow.judgement import OverBudgetError
-from controller.core.shadow.opinion import Better, combined, outcome_of, same_model
+from controller.core.shadow.opinion import Better, combined, may_be_same_model, outcome_of, same_model
 from controller.core.shadow.prompt import Rubric, prompt, template
 from controller.core.shadow.similarity import ties
 from tests.unit.shadow.cases import called, case, message, said
@@ -53,6 +53,51 @@ def test_a_preference_is_about_the_side_beside_stable() -> None:
 def test_a_model_is_known_with_and_without_provider_and_date(one: str, another: str, same: bool) -> None:
     assert same_model(one, another) is same
     assert same_model(another, one) is same
+
+
+@pytest.mark.parametrize(
+    ("one", "another"),
+    [
+        ("openai/gpt-4o", "gpt-4o-0613"),
+        ("openai/gpt-4o", "ft:gpt-4o-2024-08-06:acme::id"),
+        ("ollama/llama3", "llama3:latest"),
+        ("ollama/llama3:70b", "llama3"),
+        ("bedrock/anthropic.claude-3-5-sonnet-20241022-v2:0", "claude-3-5-sonnet"),
+        ("bedrock/us.anthropic.claude-3-5-sonnet-20241022-v2:0", "anthropic/claude-3-5-sonnet-latest"),
+        ("vertex/claude-3-5-sonnet@20241022", "claude-3-5-sonnet"),
+        ("google/gemini-1.5-pro-002", "models/gemini-1.5-pro"),
+        ("openrouter/acme/Large", "large-v3"),
+    ],
+)
+def test_however_a_models_name_is_written_it_does_not_judge_itself(one: str, another: str) -> None:
+    assert may_be_same_model(one, another)
+    assert may_be_same_model(another, one)
+
+
+@pytest.mark.parametrize(
+    ("one", "another"),
+    [
+        ("gpt-4o", "gpt-4o-mini"),
+        ("gpt-4.1", "gpt-3.1"),
+        ("qwen2.5-72b", "qwen3.5-72b"),
+        ("claude-3-5-sonnet", "claude-3-5-haiku"),
+        ("llama-3.1-405b", "llama-3.1-8b"),
+    ],
+)
+def test_other_models_may_judge(one: str, another: str) -> None:
+    assert not may_be_same_model(one, another)
+
+
+def test_half_a_character_does_not_break_a_prompt() -> None:
+    stream = said(
+        'data: {"choices": [{"delta": {"content": "\\ud83d"}}]}\n\ndata: {"choices": [{"delta": {"content": "\\ude00"}}]}\n\n',
+        content_type="text/event-stream",
+    )
+    asked = prompt(case(message(content="a\ud800b"), stream, "\udc00?"), RUBRIC, "c0de", other_first=False)
+    assert "\na\ufffdb\n" in asked.data
+    assert "\n\U0001f600\n" in asked.data
+    assert "\ufffd?" in asked.data
+    assert asked.most_tokens > len(asked.data.encode())
 
 
 def test_a_prompt_shows_both_answers_between_delimiters_and_not_whose_they_are() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
 
 from controller.adapters.queues.memory import MemoryQueue
 from controller.adapters.records import SqlRecords
@@ -20,7 +21,7 @@ from controller.core.shadow.judgement import JudgeError, Judgement, OverBudgetEr
 from controller.runtime.backoff import Backoff
 from controller.runtime.clock import SystemClock
 from controller.shadow.comparisons import Comparison, encode
-from controller.shadow.funnel import Funnel
+from controller.shadow.funnel import JUDGE_COST, JUDGE_TOKENS, Funnel
 from controller.shadow.worker import Workers
 from tests.waiting import eventually
 
@@ -95,6 +96,14 @@ class World:
 
     async def put(self, name: str = "1", decided: Bin | None = None, case: Case = CASE) -> None:
         await self.queue.put(name, encode(Comparison(replace(case, id=name), decided)))
+
+    def spent(self) -> tuple[float, float]:
+        """Tokens and cost, which records and counters have alike."""
+        [told] = self.records.spent(0.0)
+        labels = {"rollout": "shop/agent", "judge": "default"}
+        counted = [self.registry.get_sample_value(name, labels) for name in (JUDGE_TOKENS, JUDGE_COST)]
+        assert counted == [told.tokens, told.cost]
+        return told.tokens, told.cost
 
     def ended(self, revision: str = "agent-b") -> dict[str, float]:
         """Bins that are not 0."""
@@ -182,6 +191,42 @@ async def test_no_error_becomes_a_verdict(world: World, error: Exception, where:
     assert record is not None
     assert (record.bin, record.judge_artifact, len(panel.asked)) == (where, "sha256:j", 1)
     assert world.ended() == {where.value: 1}
+
+
+async def test_of_a_judge_that_has_a_bug_the_log_tells_where_and_not_what_was_judged(world: World) -> None:
+    await world.put()
+    with capture_logs() as logs:
+        await settled(world, Scripted(ZeroDivisionError("geheim")))
+    [told] = logs
+    assert (told["event"], told["error"], told["pair"]) == ("judge_failed", "ZeroDivisionError", "1")
+    assert told["where"].rpartition(":")[0] == __file__
+    assert "geheim" not in repr(logs)
+    assert "exc_info" not in told
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OverBudgetError("used up", tokens=7, cost=0.5), JudgeError("refused", tokens=7, cost=0.5)],
+)
+async def test_what_a_judge_spent_without_a_verdict_is_recorded_and_counted(
+    world: World, error: Exception
+) -> None:
+    await world.put()
+    await settled(world, Scripted(error))
+    record = world.records.get("1")
+    assert record is not None
+    assert (record.tokens, record.cost) == (7, 0.5)
+    assert world.spent() == (7, 0.5)
+
+
+async def test_what_each_attempt_spent_is_recorded_and_counted(world: World) -> None:
+    await world.put()
+    busy = JudgeError("busy", transient=True, tokens=10, cost=0.25)
+    await settled(world, Scripted(busy, JudgeError("down", transient=True), busy, WON))
+    record = world.records.get("1")
+    assert record is not None
+    assert (record.bin, record.tokens) == (Bin.WIN, 7)
+    assert world.spent() == (27, 1.0)
 
 
 async def test_what_failed_for_now_is_tried_again(world: World) -> None:
