@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import random
+import zlib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 from nats.js import api
+from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
 
 from controller.adapters.queues import nats as nats_queue
 from controller.adapters.queues.memory import MemoryQueue
-from controller.adapters.queues.nats import NatsQueue
+from controller.adapters.queues.nats import MAX_PAYLOAD_BYTES, NatsQueue
+from controller.adapters.records import SqlRecords
 from controller.adapters.shadow_ports import Queue, QueueFullError, TooLargeError
+from controller.core.shadow.comparison import Bin
+from controller.runtime.clock import SystemClock
+from controller.shadow.comparisons import Comparison, encode
+from controller.shadow.funnel import Funnel
+from controller.shadow.health import check_health
+from controller.shadow.panel import JudgePanel
+from controller.shadow.worker import Workers
 from tests.servers import Nats
+from tests.unit.shadow.cases import case
 from tests.waiting import eventually
 
 KINDS = ["memory", "nats"]
@@ -217,10 +230,43 @@ async def test_a_stream_that_is_there_is_used_as_it_is(server: Nats) -> None:
         await other.close()
 
 
+@pytest.mark.parametrize(
+    "foreign", [b"hello", b"", zlib.compress(bytes(MAX_PAYLOAD_BYTES)), zlib.compress(b"cut short")[:-4]]
+)
+async def test_what_strangers_put_kills_no_worker_and_leaves_the_queue(
+    server: Nats, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, foreign: bytes
+) -> None:
+    monkeypatch.setattr(nats_queue, "_COUNT_SECONDS", 0.05)
+    async with queue_of("nats", server) as queue:
+        assert isinstance(queue, NatsQueue)
+        await queue._stream.publish(nats_queue.SUBJECT, foreign, stream=nats_queue.STREAM)
+        await queue.put("1", encode(Comparison(case("a", ""), Bin.LOSS)))
+        clock, records = SystemClock(), SqlRecords(f"sqlite:///{tmp_path / 'records.db'}")
+        panel = JudgePanel({}, check_health, CollectorRegistry(), clock)
+        workers = Workers(
+            queue, panel, records, Funnel(CollectorRegistry(), clock.monotonic), clock=clock, count=1
+        )
+        working = asyncio.create_task(workers.run())
+        await eventually(lambda: working.done() or (records.has("1") and queue.waiting == 0))
+        workers.stop()
+        await working
+        records.close()
+
+
+async def test_nothing_is_put_that_no_worker_would_unpack(server: Nats) -> None:
+    async with queue_of("nats", server) as queue:
+        with pytest.raises(TooLargeError):
+            await queue.put("a", bytes(MAX_PAYLOAD_BYTES))
+        await queue.put("b", bytes(MAX_PAYLOAD_BYTES - 1))
+        assert (await queue.get()).payload == bytes(MAX_PAYLOAD_BYTES - 1)
+
+
 async def test_a_server_that_is_not_there_is_an_error_without_the_password(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(nats_queue, "_CONNECT_SECONDS", 0.3)
-    with pytest.raises(OSError, match="NATS with JetStream cannot be used") as told:
+    with capture_logs() as logs, pytest.raises(OSError, match=r"cannot be used at 127\.0\.0\.1:9 ") as told:
         await NatsQueue.connect("nats://me:geheim@127.0.0.1:9")
     assert "geheim" not in str(told.value)
+    assert "is it running there, as nats-server -js?" in str(told.value)
+    assert logs == [], "one sentence is enough"

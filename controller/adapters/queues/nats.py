@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import zlib
+from urllib.parse import urlsplit
 
-import nats
 import nats.errors
 import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext, api
-from nats.js.errors import APIError, NotFoundError
+from nats.js.errors import APIError, NotFoundError, ServiceUnavailableError
 
 from controller.adapters.shadow_ports import QueueFullError, TooLargeError
 from controller.runtime.backoff import Backoff
@@ -27,6 +27,8 @@ CONSUMER = "judges"
 
 MAX_MESSAGES = 100_000
 MAX_BYTES = 2 << 30
+MAX_PAYLOAD_BYTES = 16 << 20
+"""A message is smaller, before it is compressed: whoever may write to the stream must not take a worker's memory."""
 DUPLICATES_SECONDS = 600.0
 """How long the stream knows the keys that were put; a retry of a put whose answer was lost comes within seconds."""
 PATIENCE_SECONDS = 30.0
@@ -34,8 +36,10 @@ PATIENCE_SECONDS = 30.0
 _STORE_FAILED = 10077  # JSStreamStoreFailedF: the stream's bounds are reached
 _MESSAGE_TOO_LARGE = 10054  # JSStreamMessageExceedsMaximumErr
 _ANSWER_SECONDS = 5.0
-_CONNECT_SECONDS = 20.0
+_CONNECT_SECONDS = 5.0
 _COUNT_SECONDS = 2.0
+_PORT = 4222
+"""Where NATS listens unless it is told otherwise."""
 _BACKOFF = Backoff(base=0.2, cap=5.0)
 
 _log = structlog.get_logger(__name__)
@@ -47,10 +51,20 @@ class NatsDelivery:
     def __init__(self, message: Msg) -> None:
         """As it came."""
         self._message = message
-        self.payload = zlib.decompress(message.data)
-        """As it was put."""
         self.attempt = int(message.metadata.num_delivered)
         """Counts from 1."""
+
+    @property
+    def payload(self) -> bytes:
+        """See ``Delivery.payload``."""
+        unpacking = zlib.decompressobj()
+        try:
+            payload = unpacking.decompress(self._message.data, MAX_PAYLOAD_BYTES)
+        except zlib.error as error:
+            raise ValueError("the message is not compressed as it should be") from error
+        if not unpacking.eof:
+            raise ValueError("the message is too large, or has no end")
+        return payload
 
     async def working(self) -> None:
         """See ``Delivery.working``."""
@@ -93,27 +107,34 @@ class NatsQueue:
         Raises:
             OSError: The server cannot be reached, or has no JetStream; the message names neither user nor password.
         """
+        client, problems = Client(), _Problems()
+        queue = cls(client, patience)
         try:
             async with asyncio.timeout(_CONNECT_SECONDS):
-                client = await nats.connect(
+                await client.connect(
                     url,
                     name="agentrollout-shadow",
                     max_reconnect_attempts=-1,
                     reconnect_time_wait=1,
-                    error_cb=_log_error,
+                    error_cb=problems.hear,
                 )
-                queue = cls(client, patience)
-                await queue._prepare()
-        except (nats.errors.Error, TimeoutError, ValueError) as error:
+            problems.connected = True
+            await queue._prepare()
+        except (nats.errors.Error, TimeoutError) as error:
+            await client.close()
+            at = urlsplit(url)
             raise OSError(
-                f"NATS with JetStream cannot be used: {str(error) or type(error).__name__}"
+                f"NATS with JetStream cannot be used at {at.hostname}:{at.port or _PORT} ({_told(problems.last or error)}): "
+                "is it running there, as nats-server -js?"
             ) from error
         return queue
 
     async def put(self, key: str, payload: bytes) -> None:
         """See ``Queue.put``."""
         body = zlib.compress(payload, 1)
-        if len(body) > self._client.max_payload - 1024:  # with its headers
+        if (
+            len(payload) >= MAX_PAYLOAD_BYTES or len(body) > self._client.max_payload - 1024
+        ):  # with its headers
             raise TooLargeError
         failures = 0
         while True:
@@ -222,5 +243,21 @@ def _check_cancelled() -> None:
         raise asyncio.CancelledError
 
 
-async def _log_error(error: Exception) -> None:
-    _log.warning("nats_problem", error=type(error).__name__)
+class _Problems:
+    """What the client tells. Until it is connected, which it tries again and again, the last says all."""
+
+    def __init__(self) -> None:
+        self.connected = False
+        self.last: Exception | None = None
+
+    async def hear(self, error: Exception) -> None:
+        if self.connected:
+            _log.warning("nats_problem", error=type(error).__name__)
+        else:
+            self.last = error
+
+
+def _told(error: Exception) -> str:
+    if isinstance(error, ServiceUnavailableError):
+        return "it has no JetStream"
+    return (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
