@@ -159,11 +159,15 @@ def _judge_root() -> None:
 def judge_check(
     judges: Annotated[
         Path | None,
-        typer.Option(help="The file that agentrollout shadow gets. Left out: the judge without a model."),
+        typer.Option(
+            envvar="AGENTROLLOUT_SHADOW_JUDGES",
+            metavar="FILE",
+            help="The file that agentrollout shadow serve gets. Left out: the judge without a model.",
+        ),
     ] = None,
     name: Annotated[str | None, typer.Option("--judge", help="One of them. Left out: all.")] = None,
 ) -> None:
-    """Examine judges with the labelled set, as agentrollout shadow does before it believes them.
+    """Examine judges with the labelled set, as agentrollout shadow serve does before it believes them.
 
     A judge with models asks them twice a pair, within its budget. Ends with 1 if a judge is not fit.
 

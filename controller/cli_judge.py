@@ -9,11 +9,10 @@ import typer
 from rich import box
 from rich.table import Table
 
-from controller.adapters.judges.loading import JudgeHandle, judge_named, load_judges
+from controller.adapters.judges.loading import JudgeHandle, load_judges
 from controller.cli_files import terminal
 from controller.cli_values import fail
 from controller.core.shadow.health import Bar, Health
-from controller.core.shadow.judgement import JudgeError
 from controller.errors import ExitCode
 from controller.shadow.health import check_health
 
@@ -25,9 +24,11 @@ def run(path: Path | None, name: str | None) -> None:
     """See ``controller.cli_evidence.judge_check``."""
     try:
         judges = load_judges(path)
-        chosen = list(judges.values()) if name is None else [judge_named(judges, name)]
-    except (ValueError, JudgeError) as error:
+    except ValueError as error:
         fail(str(error), ExitCode.USAGE)
+    if name is not None and name not in judges:
+        fail(f"--judge: there is no judge {name!r}: it can be {', '.join(sorted(judges))}", ExitCode.USAGE)
+    chosen = [handle for handle in judges.values() if name in {None, handle.name}]
     results = asyncio.run(_check(chosen))
     console = terminal()
     console.print(_table(chosen, results))

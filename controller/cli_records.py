@@ -13,7 +13,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from controller.adapters.records import SqlRecords
+from controller.adapters.records import NoRecordsError, SqlRecords
 from controller.adapters.shadow_ports import Label, Record, Records, RecordsError
 from controller.cli_files import terminal
 from controller.cli_values import fail
@@ -25,14 +25,19 @@ from controller.errors import ExitCode
 _STYLES = {"win": "green", "loss": "bold red", "tie": "yellow"}
 _REASON = 160
 """Characters of a reason in a list."""
+_PREFIX = 8
+"""Characters of an ID that may stand for it."""
 
 
 def losses(rollout: str, url: str, limit: int) -> None:
     """See ``controller.cli_shadow.losses``."""
     with _records(url) as records:
         found = records.losses(rollout, limit)
+        known = bool(found) or records.knows(rollout)
     if not found:
-        terminal().print(f"No losses of {rollout} are recorded.")
+        terminal().print(
+            f"No losses of {rollout} are recorded." if known else f"Nothing is recorded of {rollout} yet."
+        )
         return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("time", "id", "status", "reason"):
@@ -73,8 +78,8 @@ def label(comparison: str, outcome: Outcome, by: str, reason: str, url: str) -> 
     """See ``controller.cli_shadow.label``."""
     with _records(url) as records:
         record = _found(records, comparison)
-        records.label(Label(comparison, outcome, by, reason, time.time()))
-    terminal().print(f"{comparison}: {by} says {outcome}, the record says {record.bin}.")
+        records.label(Label(record.case.id, outcome, by, reason, time.time()))
+    terminal().print(f"{record.case.id}: {by} says {outcome}, the record says {record.bin}.")
 
 
 def agreement(rollout: str | None, url: str) -> None:
@@ -141,9 +146,14 @@ def _safe(text: str) -> str:
 
 def _found(records: Records, comparison: str) -> Record:
     record = records.get(comparison)
-    if record is None:
+    if record is not None:
+        return record
+    found = records.beginning(comparison, 2) if len(comparison) >= _PREFIX else ()
+    if not found:
         fail(f"no comparison {comparison} is recorded; see agentrollout shadow losses NAME", ExitCode.FAILED)
-    return record
+    if len(found) > 1:
+        fail(f"more than one comparison begins with {comparison}: give more of its ID", ExitCode.USAGE)
+    return found[0]
 
 
 @contextmanager
@@ -152,6 +162,11 @@ def _records(url: str) -> Iterator[Records]:
         records = SqlRecords(url, create=False)
     except ValueError as error:
         fail(f"--records: {error}", ExitCode.USAGE)
+    except NoRecordsError as error:
+        fail(
+            f"{error}: give --records (or AGENTROLLOUT_SHADOW_RECORDS) the URL that agentrollout shadow serve has",
+            ExitCode.FAILED,
+        )
     except RecordsError as error:
         fail(str(error), ExitCode.FAILED)
     try:

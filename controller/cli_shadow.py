@@ -9,6 +9,7 @@ import asyncio
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import typer
 
@@ -31,6 +32,25 @@ def _duration(text: str | timedelta) -> timedelta:
         raise typer.BadParameter(str(error)) from error
 
 
+def _queue(text: str) -> str:
+    # It may have a password in it, which is not to be repeated.
+    try:
+        url = urlsplit(text)
+        understood = url.scheme in {"nats", "tls"} and bool(url.hostname) and url.port != 0
+    except ValueError:
+        understood = False
+    if not understood:
+        raise typer.BadParameter("not a URL of NATS: write nats://HOST:PORT, or tls://HOST:PORT")
+    return text
+
+
+def _name(text: str | None) -> str | None:
+    if text is not None and "/" in text:
+        namespace, _, name = text.partition("/")
+        raise typer.BadParameter(f"the namespace is an option of its own: write {name} -n {namespace}")
+    return text
+
+
 RecordsUrl = Annotated[
     str,
     typer.Option(
@@ -42,6 +62,10 @@ RecordsUrl = Annotated[
     ),
 ]
 Namespace = Annotated[str, typer.Option("-n", "--namespace", help="The rollout's namespace.")]
+
+ComparisonId = Annotated[
+    str, typer.Argument(metavar="ID", help="Of the comparison, or how it begins: 8 characters or more.")
+]
 
 _RECORDS = "sqlite:///agentrollout-shadow.db"
 
@@ -85,6 +109,7 @@ def serve(  # noqa: PLR0913, PLR0917  each is a flag of its own
         str | None,
         typer.Option(
             envvar="AGENTROLLOUT_SHADOW_QUEUE",
+            parser=_queue,
             metavar="URL",
             help="NATS with JetStream between capture and judges: nats://HOST:PORT. Left out: a queue in memory, for one process.",
         ),
@@ -104,6 +129,7 @@ def serve(  # noqa: PLR0913, PLR0917  each is a flag of its own
             envvar="AGENTROLLOUT_SHADOW_RETENTION",
             parser=_duration,
             metavar="DURATION",
+            show_default="30d",
             help="How long records are kept.",
         ),
     ] = timedelta(days=30),
@@ -162,7 +188,7 @@ def serve(  # noqa: PLR0913, PLR0917  each is a flag of its own
 
 @shadow.command()
 def losses(
-    name: Annotated[str, typer.Argument(help="The AgentRollout.")],
+    name: Annotated[str, typer.Argument(callback=_name, help="The AgentRollout.")],
     namespace: Namespace = "default",
     records: RecordsUrl = _RECORDS,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many are shown.")] = 20,
@@ -175,7 +201,7 @@ def losses(
 
 @shadow.command()
 def show(
-    comparison: Annotated[str, typer.Argument(metavar="ID", help="Of the comparison.")],
+    comparison: ComparisonId,
     records: RecordsUrl = _RECORDS,
 ) -> None:
     """Show the question, both answers side by side, and what judge and people say."""
@@ -186,7 +212,7 @@ def show(
 
 @shadow.command()
 def label(
-    comparison: Annotated[str, typer.Argument(metavar="ID", help="Of the comparison.")],
+    comparison: ComparisonId,
     outcome: Annotated[Outcome, typer.Argument(help="What the candidate's answer is, beside stable's.")],
     by: Annotated[str, typer.Option(envvar="USER", help="Who says so.")] = "",
     reason: Annotated[str, typer.Option(help="Why.")] = "",
@@ -194,7 +220,7 @@ def label(
 ) -> None:
     """Say what you think of a comparison. What you said of it before no longer counts.
 
-    Example: agentrollout shadow label 7f3c… loss --by alice --reason "The total is wrong."
+    Example: agentrollout shadow label 7f3c09d1 loss --by alice --reason "The total is wrong."
     """
     from controller.cli_records import label as run  # noqa: PLC0415  see above
 
@@ -205,7 +231,9 @@ def label(
 
 @shadow.command()
 def agreement(
-    name: Annotated[str | None, typer.Argument(help="The AgentRollout. Left out: all.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(callback=_name, help="The AgentRollout. Left out: all.")
+    ] = None,
     namespace: Namespace = "default",
     records: RecordsUrl = _RECORDS,
 ) -> None:

@@ -51,7 +51,10 @@ async def run_shadow(settings: ShadowSettings) -> None:
     clock = SystemClock()
     recognise = recogniser(settings)
     judges = load_judges(settings.judges, clock=clock)
-    records = SqlRecords(settings.records)
+    try:
+        records = SqlRecords(settings.records)
+    except ValueError as error:
+        raise ValueError(f"--records: {error}") from error
     queue = await _queue(settings)
     try:
         _restore_budgets(judges, records, clock)

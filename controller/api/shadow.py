@@ -76,7 +76,7 @@ class Shadow(Model):
     )
     judge: Annotated[str, WORD, word("default")] = Field(
         default="default",
-        description="Who compares the answers: the name of a judge that agentrollout shadow was given by --judges.",
+        description="Who compares the answers: the name of a judge that agentrollout shadow serve was given by --judges.",
     )
     min_comparisons: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
         default=100, description="So many of the candidate's answers must have been judged."

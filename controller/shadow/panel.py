@@ -9,18 +9,14 @@ import structlog
 from prometheus_client import CollectorRegistry, Gauge
 
 from controller.adapters.judges.loading import JudgeHandle, judge_named
+from controller.core.agents import FIT, MEASURES
 from controller.core.shadow.comparison import Case
 from controller.core.shadow.exchange import Subject
 from controller.core.shadow.health import Health
 from controller.core.shadow.judgement import JudgeError, Judgement
 from controller.runtime.clock import Clock
 
-JUDGE_FIT = "agentrollout_shadow_judge_fit"
-"""1 while the judge is fit, else 0, by ``rollout``, ``revision`` (the candidate's), ``judge`` and ``artifact`` (the judge's)."""
-JUDGE_ACCURACY = "agentrollout_shadow_judge_accuracy"
-"""How it did on labelled pairs, 0 to 1, by the same and ``measure``: ``accuracy``, ``consistency`` or ``injections``."""
-
-MEASURES = ("accuracy", "consistency", "injections")
+_MEASURED = ("accuracy", "consistency", "injections")
 
 TRY_AGAIN_SECONDS = 300.0
 """After a check that failed for reasons that pass, such as an endpoint that is down."""
@@ -49,9 +45,9 @@ class JudgePanel:
         self._checked = {name: asyncio.Event() for name in handles}
         self._subjects: dict[tuple[str, str, str], float] = {}
         labels = ["rollout", "revision", "judge", "artifact"]
-        self._fit = Gauge(JUDGE_FIT, "Whether the judge is fit.", labels, registry=registry)
+        self._fit = Gauge(FIT, "Whether the judge is fit.", labels, registry=registry)
         self._measure = Gauge(
-            JUDGE_ACCURACY, "How the judge did on labelled pairs.", [*labels, "measure"], registry=registry
+            MEASURES, "How the judge did on labelled pairs.", [*labels, "measure"], registry=registry
         )
 
     async def run(self) -> None:
@@ -82,7 +78,7 @@ class JudgePanel:
             del self._subjects[key]
             labels = (*key, self._artifact(key[-1]))
             self._fit.remove(*labels)
-            for measure in MEASURES:
+            for measure in _MEASURED:
                 self._measure.remove(*labels, measure)
 
     def artifact(self, case: Case) -> str:

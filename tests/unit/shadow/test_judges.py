@@ -283,4 +283,10 @@ def test_the_command_names_what_is_wrong_with_the_file(tmp_path: Path) -> None:
     assert "No such file" in missing.output
     unknown = CliRunner().invoke(app, ["judge", "check", "--judge", "mine"])
     assert unknown.exit_code == 2
-    assert "there is no judge 'mine'" in unknown.output
+    assert "--judge: there is no judge 'mine': it can be default" in unknown.output
+
+
+def test_the_command_reads_the_environment_of_the_process(tmp_path: Path) -> None:
+    path = written(tmp_path, "judges: {good: {}}")
+    told = CliRunner(env={"AGENTROLLOUT_SHADOW_JUDGES": str(path)}).invoke(app, ["judge", "check"])
+    assert "good: fit to judge" in told.output

@@ -9,12 +9,14 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from controller.adapters.judges.loading import JudgeHandle, load_judges
+from controller.core.agents import FIT as JUDGE_FIT
+from controller.core.agents import MEASURES as JUDGE_ACCURACY
 from controller.core.shadow.comparison import Case, CaseAnswer
 from controller.core.shadow.exchange import Side, Subject
 from controller.core.shadow.health import Health
 from controller.core.shadow.judgement import JudgeError
 from controller.runtime.testing import FakeClock
-from controller.shadow.panel import JUDGE_ACCURACY, JUDGE_FIT, TRY_AGAIN_SECONDS, JudgePanel
+from controller.shadow.panel import TRY_AGAIN_SECONDS, JudgePanel
 
 SUBJECT = Subject("shop/agent", "agent-b", "sha256:b", "agent-a", "sha256:a", (), "default")
 ANSWER = CaseAnswer(200, "text/plain", "hello", 0.1)

@@ -55,7 +55,32 @@ def test_losses_are_listed(url: str) -> None:
 
 
 def test_where_nothing_was_lost_it_says_so(url: str) -> None:
-    assert shadow("losses", "other", "--records", url).output == "No losses of default/other are recorded.\n"
+    records = SqlRecords(url)
+    records.add(replace(LOST, case=replace(CASE, id="won"), bin=Bin.WIN))
+    rollout = replace(SUBJECT, rollout="shop/better")
+    records.add(replace(LOST, case=replace(CASE, id="better", subject=rollout), bin=Bin.WIN))
+    records.close()
+    told = shadow("losses", "better", "-n", "shop", "--records", url)
+    assert told.output == "No losses of shop/better are recorded.\n"
+    nothing = shadow("losses", "other", "--records", url)
+    assert nothing.output == "Nothing is recorded of default/other yet.\n"
+
+
+def test_how_an_id_begins_is_enough(url: str) -> None:
+    other = "0a1b2c3d-0000-4000-8000-000000000002"
+    records = SqlRecords(url)
+    records.add(replace(LOST, case=replace(CASE, id=other), bin=Bin.TIE))
+    records.add(replace(LOST, case=replace(CASE, id=f"{other}/noise", side=Side.NOISE)))
+    records.close()
+    assert "loss: The sum is missing." in shadow("show", CASE.id, "--records", url).output
+    assert "tie: The sum is missing." in shadow("show", other, "--records", url).output
+    assert shadow("label", CASE.id[:-2], "loss", "--by", "ann", "--records", url).exit_code == 2
+    labelled = shadow("label", f"{other}/", "loss", "--by", "ann", "--records", url)
+    assert labelled.output == f"{other}/noise: ann says loss, the record says loss.\n"
+    several = shadow("show", CASE.id[:8], "--records", url)
+    assert (several.exit_code, "more than one comparison begins with 0a1b2c3d" in several.output) == (2, True)
+    short = shadow("show", CASE.id[:7], "--records", url)
+    assert (short.exit_code, "no comparison 0a1b2c3 is recorded" in short.output) == (1, True)
 
 
 def test_both_answers_stand_side_by_side_and_command_no_terminal(url: str) -> None:
@@ -100,6 +125,8 @@ def test_without_labels_it_says_how_to_give_one(url: str) -> None:
     [
         (("show", "nobody"), 1, "no comparison nobody is recorded"),
         (("label", "nobody", "win", "--by", "ann"), 1, "no comparison nobody is recorded"),
+        (("losses", "shop/agent"), 2, "write agent -n shop"),
+        (("agreement", "shop/agent"), 2, "write agent -n shop"),
         (("label", "nobody", "win", "--by", " "), 2, "say who you are: --by NAME"),
         (("label", "nobody", "best", "--by", "ann"), 2, "'best' is not one of"),
     ],
@@ -113,7 +140,8 @@ def test_what_cannot_be_done_is_a_sentence(
 
 def test_records_that_are_not_there_are_not_made(tmp_path: Path) -> None:
     told = shadow("losses", "agent", "--records", f"sqlite:///{tmp_path / 'none.db'}")
-    assert (told.exit_code, "No such file" in told.output) == (1, True)
+    said = f"there are no records at {tmp_path / 'none.db'}: give --records (or AGENTROLLOUT_SHADOW_RECORDS) the URL"
+    assert (told.exit_code, said in told.output) == (1, True), told.output
     assert list(tmp_path.iterdir()) == []
     assert shadow("losses", "agent", "--records", "mysql://x").exit_code == 2
 
@@ -125,7 +153,10 @@ def test_records_that_are_not_there_are_not_made(tmp_path: Path) -> None:
         (("--workers", "0"), "without --queue one process does it all"),
         (("--retention", "soon"), "'soon' is not a duration"),
         (("--capture-address", "here"), "'here' is not an address"),
-        (("--records", "mysql://x"), "write sqlite:///FILE"),
+        (("--records", "mysql://x"), "--records: the records' URL is not understood: write sqlite:///FILE"),
+        (("--queue", "foo://me:x@h"), "not a URL of NATS: write nats://HOST:PORT"),
+        (("--queue", "nats://"), "not a URL of NATS: write nats://HOST:PORT"),
+        (("--queue", "nats://me:x@h:port"), "not a URL of NATS: write nats://HOST:PORT"),
         (("--judges", "/no/such.yaml"), "/no/such.yaml"),
         (("--redactor", "presidio", "--presidio-model", "no_such"), "no spaCy model no_such is installed"),
     ],
@@ -137,3 +168,8 @@ def test_a_wrong_setting_ends_the_process_with_a_sentence(
     told = shadow("serve", *arguments)
     said = " ".join(told.output.replace("│", " ").split())
     assert (told.exit_code, sentence in said) == (2, True), told.output
+    assert "me:x@h" not in said
+
+
+def test_how_long_records_are_kept_is_told_as_it_is_written() -> None:
+    assert "[default: (30d)]" in " ".join(shadow("serve", "--help").output.replace("│", " ").split())
