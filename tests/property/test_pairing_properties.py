@@ -113,6 +113,14 @@ def test_in_time_a_comparison_is_a_pair_just_if_both_halves_are_there_and_small(
             assert large or not whole
 
 
+@given(traffic(latest=130), st.integers(1, 10_000))
+def test_bodies_that_do_not_fit_end_no_comparison_twice(arrivals: list[Arrival], most_bytes: int) -> None:
+    ends = Counter((each.id, each.side) for each in run(Pairing(max_bytes=most_bytes), arrivals))
+
+    assert {(key.removesuffix("/noise"), side) for key, side in ends} == known(arrivals)
+    assert set(ends.values()) <= {1}
+
+
 @given(traffic(latest=130), st.integers(1, 3), st.integers(1, 10_000))
 def test_memory_is_bounded_and_nothing_is_lost_for_it(
     arrivals: list[Arrival], most: int, most_bytes: int

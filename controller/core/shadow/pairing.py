@@ -1,7 +1,7 @@
 """Joins the halves of comparisons, in whichever order and however often they arrive.
 
 Every comparison that is known of ends exactly once, in a pair or in a bin: a half that never arrives ends it when its time
-is over, a half that arrives again or too late changes nothing. Instants are seconds of a clock that never goes back.
+is over or memory is full, a half that arrives again or too late changes nothing. Instants are seconds of a clock that never goes back.
 """
 
 from __future__ import annotations
@@ -70,7 +70,10 @@ class _Request:
 
 
 class Pairing:
-    """The comparisons that are not complete, in bounded memory: when it is full, the oldest end as `Bin.UNPAIRED`."""
+    """The comparisons that are not complete, in bounded memory: when it is full, the oldest end as `Bin.UNPAIRED`.
+
+    They are remembered without their halves, until there are too many to remember.
+    """
 
     def __init__(
         self, *, slack: float = SLACK_SECONDS, max_bytes: int = LARGEST_BYTES, max_count: int = MOST
@@ -85,7 +88,8 @@ class Pairing:
         self._slack = slack
         self._max_bytes = max_bytes
         self._max_count = max_count
-        self._requests: dict[str, _Request] = {}
+        self._open: dict[str, _Request] = {}
+        self._ended: dict[str, _Request] = {}
         self._deadlines: list[tuple[float, str]] = []
         self._held_bytes = 0
 
@@ -97,38 +101,48 @@ class Pairing:
     @property
     def waiting(self) -> int:
         """Comparisons that have not ended."""
-        return sum(len(request.due) for request in self._requests.values())
+        return sum(len(request.due) for request in self._open.values())
 
     def take(self, exchange: Exchange, now: float) -> tuple[Pair | Ended, ...]:
         """A half has arrived; what it completes or ends, itself or by the room that it needs."""
-        request = self._requests.get(exchange.pair) or self._begin(exchange, now)
+        request = self._known(exchange.pair) or self._begin(exchange, now)
         if exchange.side in request.arrived:
             return ()
         request.arrived.add(exchange.side)
         request.due |= _due(exchange) - request.ended
-        return (*self._complete(exchange, request), *self._make_room())
+        ends = tuple(self._complete(exchange, request))
+        self._sort_in(exchange.pair, request)
+        return (*ends, *self._make_room())
 
     def expire(self, now: float) -> tuple[Ended, ...]:
         """End what has waited long enough."""
         ends: list[Ended] = []
         while self._deadlines and self._deadlines[0][0] <= now:
             until, key = heapq.heappop(self._deadlines)
-            request = self._requests.get(key)
+            request = self._known(key)
             if request is None or request.until != until:
-                continue  # it had to make room
+                continue  # it was forgotten
             ends += self._give_up(key, request)
             if request.forgetting:
-                del self._requests[key]
+                del self._ended[key]
                 continue
             request.forgetting = True
             request.until += request.patience
             heapq.heappush(self._deadlines, (request.until, key))
         return tuple(ends)
 
+    def _known(self, key: str) -> _Request | None:
+        return self._open.get(key) or self._ended.get(key)
+
+    def _sort_in(self, key: str, request: _Request) -> None:
+        """Only what waits for a half holds any."""
+        to, other = (self._open, self._ended) if request.due else (self._ended, self._open)
+        other.pop(key, None)
+        to[key] = request
+
     def _begin(self, exchange: Exchange, now: float) -> _Request:
         patience = exchange.timeout + self._slack
         request = _Request(exchange.subject, now + patience, patience)
-        self._requests[exchange.pair] = request
         heapq.heappush(self._deadlines, (request.until, exchange.pair))
         return request
 
@@ -170,13 +184,19 @@ class Pairing:
         ends = [self._end(key, side, request, Bin.UNPAIRED) for side in sorted(request.due)]
         for side in list(request.halves):
             self._held_bytes -= _size(request.halves.pop(side))
+        self._sort_in(key, request)
         return ends
 
     def _make_room(self) -> Iterator[Ended]:
-        """The oldest go, whatever they wait for."""
-        while self._held_bytes > self._max_bytes or len(self._requests) > self._max_count:
-            key = next(iter(self._requests))
-            yield from self._give_up(key, self._requests.pop(key))
+        """The oldest give theirs up, whatever they wait for; what has ended is forgotten first."""
+        while self._held_bytes > self._max_bytes:
+            key = next(iter(self._open))
+            yield from self._give_up(key, self._open[key])
+        while len(self._open) + len(self._ended) > self._max_count:
+            if not self._ended:
+                key = next(iter(self._open))
+                yield from self._give_up(key, self._open[key])
+            del self._ended[next(iter(self._ended))]
 
 
 def _due(exchange: Exchange) -> set[Side]:

@@ -128,6 +128,25 @@ def test_when_memory_is_full_the_oldest_ends(pairing: Pairing) -> None:
 
     assert took(pairing, half(Side.STABLE, "3"), now=1.0) == [unpaired(Side.CANDIDATE, "1")]
     assert pairing.waiting == 2
-    # It is not remembered either, so its other half is one of which nothing else is known.
-    took(pairing, half(Side.CANDIDATE, "1"), now=2.0)
-    assert unpaired(Side.CANDIDATE, "1") not in pairing.expire(PATIENCE + 1)
+
+
+def test_what_ended_for_want_of_memory_does_not_end_again_when_its_other_half_arrives() -> None:
+    pairing = Pairing(max_bytes=5_000)
+    keys = [str(number) for number in range(30)]
+    ends = took(pairing, *(half(Side.STABLE, key) for key in keys))
+    ends += took(pairing, *(half(Side.CANDIDATE, key) for key in keys), now=5.0)
+
+    assert [each.id for each in ends] == keys
+    assert [each.id for each in ends if isinstance(each, Pair)] == ["28", "29"]
+    assert pairing.expire(PATIENCE) == pairing.expire(2 * PATIENCE) == ()
+    assert (pairing.waiting, pairing.held_bytes) == (0, 0)
+
+
+def test_what_has_ended_is_forgotten_before_what_waits() -> None:
+    pairing = Pairing(max_count=2)
+    took(pairing, half(Side.STABLE, "waits"), half(Side.STABLE, "ends"), half(Side.CANDIDATE, "ends"))
+
+    assert took(pairing, half(Side.STABLE, "new"), now=1.0) == []
+    assert pairing.waiting == 2
+    # A half of what was forgotten is one of which nothing else is known.
+    assert took(pairing, half(Side.CANDIDATE, "ends"), now=2.0) == [unpaired(Side.CANDIDATE, "waits")]
