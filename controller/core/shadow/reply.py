@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -10,6 +11,8 @@ from typing import Any, NoReturn
 from controller.core.shadow.comparison import CaseAnswer
 
 EVENT_STREAM = "text/event-stream"
+
+_LINE_END = re.compile(r"\r\n|\r|\n")  # of HTML's event streams; str.splitlines() knows more, which may stand in JSON
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +103,7 @@ def _no_constant(name: str) -> NoReturn:
 
 
 def _data(stream: str) -> list[str]:
-    return [line[5:].removeprefix(" ") for line in stream.splitlines() if line.startswith("data:")]
+    return [line[5:].removeprefix(" ") for line in _LINE_END.split(stream) if line.startswith("data:")]
 
 
 def _of_events(events: list[str]) -> Reply:

@@ -42,6 +42,14 @@ def test_tool_calls_of_a_stream_come_in_pieces() -> None:
     assert not reply.empty
 
 
+@pytest.mark.parametrize("odd", ["\u2028", "\u2029", "\u0085"])
+def test_only_line_ends_of_event_streams_end_a_line(odd: str) -> None:
+    raw = json.dumps(delta(content=f"one{odd}two"), ensure_ascii=False).replace(json.dumps(odd)[1:-1], odd)
+    stream = f"data: {raw}\n\ndata: {json.dumps(delta(content='!'))}\r\rdata: [DONE]\r\n\r\n"
+    assert read_reply(said(stream, content_type="text/event-stream")) == Reply(f"one{odd}two!")
+    assert streamed("one\vtwo\f") == Reply("one\vtwo\f")
+
+
 def test_a_stream_of_something_else_is_its_data() -> None:
     assert streamed("one", "two") == Reply("one\ntwo")
     assert streamed({"token": "x"}).text == '{"token": "x"}'
