@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import grpc
@@ -36,6 +38,16 @@ def headers(end: bool, *pairs: tuple[str, str]) -> dict[str, Any]:
 ASKED = message(request_headers=headers(True, (":method", "GET"), ("x-agentrollout-pair", "7")))
 BEGUN = message(response_headers=headers(False, (":status", "200")))
 ANSWERED = message(response_headers=headers(True, (":status", "200")))
+PIECE = message(response_body={"body": b"piece"})
+LAST = message(response_body={"body": b".", "end_of_stream": True})
+
+
+def process(channel: Any) -> Any:
+    return channel.stream_stream(
+        "/envoy.service.ext_proc.v3.ExternalProcessor/Process",
+        request_serializer=external_processor_pb2.ProcessingRequest.SerializeToString,
+        response_deserializer=external_processor_pb2.ProcessingResponse.FromString,
+    )
 
 
 class Receiver:
@@ -46,6 +58,7 @@ class Receiver:
         self.fails = False
         self.capture = Capture(self._took, limits=CaptureLimits(**limits))
         self.channel: Any = None
+        self.port = 0
 
     def _took(self, exchange: Exchange) -> None:
         if self.fails:
@@ -53,12 +66,7 @@ class Receiver:
         self.found.append(exchange)
 
     def open(self, metadata: Any = METADATA) -> Any:
-        call = self.channel.stream_stream(
-            "/envoy.service.ext_proc.v3.ExternalProcessor/Process",
-            request_serializer=external_processor_pb2.ProcessingRequest.SerializeToString,
-            response_deserializer=external_processor_pb2.ProcessingResponse.FromString,
-        )
-        return call(metadata=metadata)
+        return process(self.channel)(metadata=metadata)
 
     async def send(self, *messages: Any) -> Any:
         stream = self.open()
@@ -76,8 +84,8 @@ class Receiver:
 @contextlib.asynccontextmanager
 async def receiver(**limits: int) -> AsyncIterator[Receiver]:
     found = Receiver(**limits)
-    port = await found.capture.start()
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as found.channel:
+    found.port = await found.capture.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{found.port}") as found.channel:
         yield found
         await found.capture.stop(0)
 
@@ -96,6 +104,32 @@ async def test_an_answer_that_takes_too_long_is_not_complete() -> None:
         await receiving.send(ASKED, BEGUN)
         await receiving.until(1)
     assert (receiving.found[0].answer.status, receiving.found[0].answer.complete) == (200, False)
+
+
+@pytest.mark.parametrize("rest", [(), (PIECE, PIECE, LAST)])
+async def test_what_this_process_is_late_for_is_no_failure_of_a_version(rest: tuple[Any, ...]) -> None:
+    still, over = threading.Event(), threading.Event()
+
+    def messages() -> Iterator[Any]:
+        yield ASKED
+        still.wait(10)
+        yield from (BEGUN, *rest)
+        over.wait(10)
+
+    def route(port: int) -> None:
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel, contextlib.suppress(grpc.RpcError):
+            list(process(channel)(messages(), metadata=METADATA))
+
+    async with receiver() as receiving:
+        router = asyncio.create_task(asyncio.to_thread(route, receiving.port))
+        await eventually_true(lambda: _opened(receiving))
+        still.set()
+        time.sleep(1.6)  # noqa: ASYNC251  the event loop stands still
+        await receiving.until(1 if rest else 0)
+        over.set()
+        await router
+        assert [each.answer.complete for each in receiving.found] == [True] * bool(rest)
+        assert receiving.capture.lost == (0 if rest else 1)
 
 
 async def test_a_stream_that_breaks_says_nothing_about_a_version() -> None:

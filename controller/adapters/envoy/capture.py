@@ -3,7 +3,7 @@
 A router opens a stream for each side of a sampled request, sends what passes as it passes, and never waits: it does not even
 read answers of ours. A stream ends with the answer, when its time is over, or when the router has given it up: a request
 that ended without a whole answer is a failure of the version. A stream that ends otherwise is none: the connection to the
-router is gone, and nobody knows what became of the request.
+router is gone, and nobody knows what became of the request. Nor is one whose time was over while this process stood still.
 """
 
 from __future__ import annotations
@@ -39,6 +39,12 @@ _SERVER_OPTIONS = (
 
 _LOST_BEFORE = CLOSES_LATE.total_seconds() / 2
 """A stream that was silent for less before it ended was not ended by the router; what is late may look less silent."""
+
+_BEHIND = 1.0
+"""Seconds after the time of an answer, from which on it is this process that was late, and no version."""
+
+_AT_HAND = 0.1
+"""Seconds that it takes to read what has arrived already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,15 +151,24 @@ class Capture:
 
     async def _read(self, assembly: Assembly, messages: Any, timeout: float) -> bool:
         """Take in a stream; whether what became of the request is known."""
-        told = self._monotonic()
+        until = self._monotonic() + timeout
+        taking = asyncio.create_task(self._take(assembly, messages))
         try:
-            async with asyncio.timeout(timeout):
-                async for message in messages:
-                    told = self._monotonic()
-                    if assembly.feed(message, told):
-                        return True
-        except TimeoutError:
-            return True  # an answer that takes longer is not complete, on either side
+            await asyncio.wait({taking}, timeout=timeout)
+            late = self._monotonic() - until
+            await asyncio.wait({taking}, timeout=max(_AT_HAND, late))
+            # An answer that takes longer is not complete, on either side.
+            return taking.result() if taking.done() else late < _BEHIND
+        finally:
+            taking.cancel()
+
+    async def _take(self, assembly: Assembly, messages: Any) -> bool:
+        """Take in messages until nothing more is expected; whether what became of the request is known."""
+        told = self._monotonic()
+        async for message in messages:
+            told = self._monotonic()
+            if assembly.feed(message, told):
+                return True
         return self._monotonic() - told >= _LOST_BEFORE
 
     def _hand_over(self, assembly: Assembly) -> None:
