@@ -1,7 +1,7 @@
 """What personal data and credentials look like: the recognisers that need no library and no model.
 
-Every pattern is bounded and begins where a run of its characters begins, so that a megabyte of Base64 takes as long as a
-megabyte of prose.
+Every pattern is bounded and begins where a run of its characters begins, so that what a text takes grows no faster than
+its length, whatever it says.
 """
 
 from __future__ import annotations
@@ -50,10 +50,14 @@ Recogniser = Callable[[str], Iterable[Found]]
 """Finds what is to be taken out of a text. Whatever it raises, nothing of the text is kept."""
 
 
+_DOUBLED = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
+"""The sum of the digits of twice a digit."""
+
+
 def luhn(digits: str) -> bool:
     """Whether the last digit is the check digit of the others (ISO/IEC 7812-1, annex B)."""
-    doubled = (int(d) * 2 for d in digits[-2::-2])
-    return (sum(map(int, digits[-1::-2])) + sum(d - 9 if d > 9 else d for d in doubled)) % 10 == 0
+    values = list(map(int, digits))
+    return (sum(values[-1::-2]) + sum(map(_DOUBLED.__getitem__, values[-2::-2]))) % 10 == 0
 
 
 def mod97(iban: str) -> bool:
@@ -65,6 +69,7 @@ def mod97(iban: str) -> bool:
 _EMAIL = re.compile(r"(?<![\w.+%-])[\w.+%-]{1,64}@(?:[\w-]{1,63}\.){1,8}[^\W\d_]{2,24}(?![\w-])")
 # Matched ahead, so that each group of digits may begin one: "room 22, 4111 1111 1111 1111".
 _CARD = re.compile(r"(?<![A-Za-z0-9.])(?=([2-6]\d(?:[ -]?\d){11,17}))")
+_GAPS = re.compile(r"[ -]")
 _IBAN = re.compile(r"(?<!\w)[A-Z]{2}\d{2}(?:[ -]?[A-Z0-9]){11,30}", re.IGNORECASE)
 _IPV4 = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?!\.?\w)")
 _IPV6 = re.compile(
@@ -105,14 +110,13 @@ _API_KEY = re.compile(
 )
 _JWT = re.compile(r"(?<![\w-])eyJ[\w-]{8,8192}(?:\.[\w-]{0,8192}){1,4}")
 _PRIVATE_KEY = re.compile(
-    r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
-    r"(?:[\s\S]{0,16384}?-----END [A-Z ]{0,40}PRIVATE KEY(?: BLOCK)?-----|[\w+/=\s]{0,16384})"
+    r"-----(?:BEGIN [A-Z ]{0,40}PRIVATE KEY(?: BLOCK)?-----(?P<run>[\w+/=\s]{0,16384})"
+    r"|END [A-Z ]{0,40}PRIVATE KEY(?: BLOCK)?-----)"
 )
+_LONGEST_PRIVATE_KEY = 16384
 
-_CONFIDENTIAL = (
-    r"(?:pass(?:word|wd|phrase)|pwd|secret|token|api[_-]?key|access[_-]?key|private[_-]?key|credentials?|session[_-]?id|"
-    r"authorization|cookie)"
-)
+_CONFIDES_ALL = r"pass(?:word|wd|phrase)|pwd|secret|api[_-]?key|access[_-]?key|private[_-]?key|credentials?|authorization|cookie"
+_CONFIDENTIAL = rf"(?:{_CONFIDES_ALL}|token|session[_-]?id)"
 _SECRETS = (
     re.compile(r"(?<!\w)(?:bearer|basic)\s{1,8}(?=[A-Z._~+/=-]{0,64}\d)([\w.~+/=-]{12,4096})", re.IGNORECASE),
     re.compile(
@@ -126,7 +130,8 @@ _SECRETS = (
     ),
     re.compile(r"(?<=://)([^\s/@:]{1,256}:[^\s/@]{1,256})(?=@)"),
 )
-_NAMES_A_SECRET = re.compile(rf"(?:.*[_-])?{_CONFIDENTIAL}", re.IGNORECASE)
+_NAMES_A_SECRET = re.compile(rf"(?:.*[_-])?(?:{_CONFIDENTIAL}|session)", re.IGNORECASE)
+_NAMES_SECRETS = re.compile(rf"(?:.*[_-])?(?:{_CONFIDES_ALL})s?", re.IGNORECASE)
 _NAMES_A_PHONE = re.compile(
     r"(?:.*[_-])?(?:phone|mobile|telephone|tel|fax)(?:[_-]?(?:number|no))?", re.IGNORECASE
 )
@@ -144,10 +149,14 @@ def named(name: str, value: str) -> str | None:
     return None
 
 
+def confides_all(name: str) -> bool:
+    """Whether all that lies within an object or array of that name is confidential; a ``token`` may be a word that a model says."""
+    return _NAMES_SECRETS.fullmatch(name[-80:]) is not None
+
+
 def built_in(text: str) -> Iterator[Found]:
     """All that the recognisers of this module find; pieces may overlap."""
-    for match in _PRIVATE_KEY.finditer(text) if "PRIVATE KEY" in text else ():
-        yield Found(*match.span(), Kind.PRIVATE_KEY)
+    yield from _private_keys(text) if "PRIVATE KEY" in text else ()
     for match in _EMAIL.finditer(text) if "@" in text else ():
         yield Found(*match.span(), Kind.EMAIL)
     for match in _JWT.finditer(text) if "eyJ" in text else ():
@@ -158,6 +167,20 @@ def built_in(text: str) -> Iterator[Found]:
         for match in pattern.finditer(text):
             yield Found(*match.span(1), Kind.SECRET)
     yield from _numbers(text)
+
+
+def _private_keys(text: str) -> Iterator[Found]:
+    """From the first beginning to an end; without one as far as it looks like a key."""
+    begun: list[int] = []
+    for match in _PRIVATE_KEY.finditer(text):
+        if match["run"] is not None:
+            begun.append(match.start())
+            yield Found(*match.span(), Kind.PRIVATE_KEY)
+            continue
+        first = next((start for start in begun if match.start() - start <= _LONGEST_PRIVATE_KEY), None)
+        if first is not None:
+            yield Found(first, match.end(), Kind.PRIVATE_KEY)
+        begun.clear()
 
 
 def _numbers(text: str) -> Iterator[Found]:
@@ -185,12 +208,12 @@ def _national_ids(text: str) -> Iterator[Found]:
 
 def _end(text: str, start: int, end: int, least: int, valid: Callable[[str], bool]) -> int:
     """Where a number with check digits ends that begins at ``start`` and may have swallowed what follows; 0 if there is none."""
-    ends = [i + 1 for i in range(start, end) if text[i].isalnum()]
-    compact = "".join(filter(str.isalnum, text[start:end])).upper()
-    for length in range(len(compact), least - 1, -1):
-        after = ends[length - 1]
-        if not text[after : after + 1].isalnum() and valid(compact[:length]):
-            return after
+    for after in range(end, start + least - 1, -1):
+        # It ends between a letter or digit and something else.
+        if text[after - 1].isalnum() and not text[after : after + 1].isalnum():
+            compact = _GAPS.sub("", text[start:after])
+            if len(compact) >= least and valid(compact.upper()):
+                return after
     return 0
 
 

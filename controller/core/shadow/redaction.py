@@ -9,16 +9,18 @@ many of them, a token each; it is looked for in what the events say together.
 from __future__ import annotations
 
 import codecs
+import encodings
 import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from encodings.aliases import aliases
 from urllib.parse import unquote, unquote_plus
 
 from controller.core.shadow.comparison import Case, CaseAnswer
 from controller.core.shadow.exchange import Answer, Headers, Pair
-from controller.core.shadow.recognisers import Kind, Recogniser, merged, named
+from controller.core.shadow.recognisers import Kind, Recogniser, confides_all, merged, named
 
 MAX_DEPTH = 8
 """Of JSON within strings of JSON; what lies deeper is looked at as it stands."""
@@ -29,10 +31,41 @@ STREAMS = frozenset(
 """Media types of which each line, or event, is a part of what is said."""
 
 FORM = "application/x-www-form-urlencoded"
+PARTS = "multipart/form-data"
 
+CHARSETS = frozenset(
+    {
+        *(
+            "utf_8",
+            "utf_8_sig",
+            "utf_16",
+            "utf_16_be",
+            "utf_16_le",
+            "utf_32",
+            "utf_32_be",
+            "utf_32_le",
+            "ascii",
+        ),
+        *("latin_1", *(f"iso8859_{part}" for part in (*range(2, 12), *range(13, 17)))),
+        *(f"cp{page}" for page in (874, 932, 949, 950, *range(1250, 1259))),
+        *("koi8_r", "koi8_u", "tis_620", "shift_jis", "euc_jp", "gb2312", "gbk", "gb18030", "big5", "euc_kr"),
+    }
+)
+"""By the names of Python's codecs. Its others unpack archives, or read escapes that are half of a character."""
+
+# A string that does not end is one as far as it goes: it is not begun again at each of its quotes.
 _TOKEN = re.compile(
-    r'"(?P<string>(?:[^"\\\x00-\x1f]++|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*+)"(?P<key>\s{0,64}:)?'
+    r'"(?P<string>(?:[^"\\\x00-\x1f]++|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*+)(?:"(?P<key>\s{0,64}:(?P<nest>\s{0,64}[\[{])?)?)?'
     r"|(?<=[:,\[\s])-?(?P<number>\d{6,})(?=\s{0,64}[,\]}])"
+)
+_BRACKET = re.compile(r'"(?:[^"\\]++|\\[\s\S])*+"?|[\[{]|(?P<closing>[\]}])')
+# Of the Vercel AI SDK's data stream protocol: a letter or digit says what kind of part the JSON after it is.
+_CODED_LINES = re.compile(r'[0-9a-z]:["\[{]')
+_LINE = re.compile(r"(?:\A|(?<=[\r\n]))(?P<prefix>data: ?|[0-9a-z]:(?=[\"\[{]))?(?P<data>[^\r\n]*)")
+_PART = re.compile(
+    r"^content-disposition:[^\r\n]{0,256}?\bname=\"(?P<name>[^\"\r\n]{0,80})\"[^\r\n]{0,512}\r?\n"
+    r"(?:[^\r\n]{1,512}\r?\n){0,8}\r?\n",
+    re.IGNORECASE | re.MULTILINE,
 )
 _LETTERS_AND_DIGITS = re.compile(r"[\W_]+")
 _SPELT_IN_GROUPS = frozenset({Kind.PHONE, Kind.CARD, Kind.IBAN, Kind.NATIONAL_ID})
@@ -81,12 +114,21 @@ def _media(headers: Headers) -> tuple[str, str]:
     value = next((value for name, value in headers if name == "content-type"), "")
     media, _, parameters = value.partition(";")
     found = re.search(r'charset="?([\w.:-]+)', parameters, re.IGNORECASE)
-    charset = found.group(1) if found else "utf-8"
-    try:
-        codecs.lookup(charset)
-    except LookupError:
-        charset = "utf-8"
-    return media.strip().lower(), charset
+    return media.strip().lower(), found.group(1) if found else "utf-8"
+
+
+def _decoded(body: bytes, charset: str, *, complete: bool) -> str:
+    """The text of a body; of one in a charset that is not read, what UTF-8 makes of it.
+
+    Raises:
+        ValueError: It is no text in this charset.
+    """
+    name = encodings.normalize_encoding(charset).lower()
+    name = aliases.get(name, name)  # codecs.lookup() would remember every name that a user can think of
+    if name not in CHARSETS:
+        return body.decode("utf-8", "replace")
+    # Of a body that was cut short, half a character at its end is no reason to call it binary.
+    return codecs.getincrementaldecoder(name)().decode(body, final=complete)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +154,7 @@ class Redaction:
     def body(self, body: bytes, media: str, charset: str, *, complete: bool = True) -> str:
         """The redacted text of a body; of one that is no text its size and digest, which can still be compared."""
         try:
-            # Of a body that was cut short, half a character at its end is no reason to call it binary.
-            text = codecs.getincrementaldecoder(charset)().decode(body, final=complete)
+            text = _decoded(body, charset, complete=complete)
         except ValueError:
             text = "\0"
         if "\0" in text:
@@ -122,14 +163,22 @@ class Redaction:
             )
         if media == FORM:
             return self._form(text)
-        return self.stream(text) if media in STREAMS else self.text(text)
+        if media == PARTS:
+            text = "".join(_replaced(text, self._in_parts(text)))
+        return self.stream(text) if media in STREAMS or _CODED_LINES.match(text) else self.text(text)
 
     def path(self, path: str) -> str:
         """A request's path and query."""
         plain, separator, query = path.partition("?")
         decoded = unquote(plain)
-        redacted = self.text(decoded)
+        redacted = self.text("/".join(self._segments(decoded.split("/"))))
         return (plain if redacted == decoded else redacted) + separator + self._form(query)
+
+    def _segments(self, segments: list[str]) -> Iterator[str]:
+        """As in ``/reset/token/abc123``."""
+        for name, value in zip(["", *segments], segments, strict=False):
+            kind = named(name, value)
+            yield self._placeholder(kind, value) if kind else value
 
     def text(self, text: str, *, depth: int = 0) -> str:
         """A text, which may be JSON, or have JSON in it."""
@@ -185,6 +234,17 @@ class Redaction:
             + (value if redacted == plain else redacted)
         )
 
+    def _in_parts(self, text: str) -> Iterator[tuple[int, int, str]]:
+        """Replacements of parts that are confidential by their names."""
+        position = 0
+        while part := _PART.search(text, position):
+            position = part.end()
+            end = text.find("\n--", position - 1)
+            value = text[position : end if end >= 0 else len(text)].removesuffix("\r")
+            if kind := named(part["name"], value):
+                yield position, position + len(value), self._placeholder(kind, value)
+                position += len(value)
+
     def _in_json(self, text: str, depth: int) -> Iterator[tuple[int, int, str]]:
         """Replacements of what can only be seen without JSON's escapes, or by its name, or must stay a value of JSON."""
         for token in _tokens(text):
@@ -228,31 +288,50 @@ def _replaced(text: str, changes: Iterable[tuple[int, int, str]]) -> Iterator[st
 
 def _tokens(text: str) -> Iterator[_Token]:
     """The strings and long numbers of JSON in a text. A string's place is that between its quotes."""
-    name = ""
+    name, confided, until = "", "", 0
     for match in _TOKEN.finditer(text):
+        within = confided if match.start() < until else ""
         if match["string"] is None:
-            yield _Token(*match.span(), match.group(), name, is_string=False)
+            yield _Token(*match.span(), match.group(), within or name, is_string=False)
             name = ""
             continue
         raw = match["string"]
         value = json.loads(f'"{raw}"') if "\\" in raw else raw
         is_key = match["key"] is not None
-        yield _Token(*match.span("string"), value, "" if is_key else name, is_string=True)
+        yield _Token(*match.span("string"), value, "" if is_key else within or name, is_string=True)
         name = value if is_key else ""
+        if match["nest"] and not within and confides_all(value):
+            confided, until = value, _closing(text, match.end())
+
+
+def _closing(text: str, start: int) -> int:
+    """Where the object or array ends of which the first character is the one before."""
+    depth = 1
+    for match in _BRACKET.finditer(text, start):
+        if match.group()[0] != '"':
+            depth += -1 if match["closing"] else 1
+        if not depth:
+            return match.start()
+    return len(text)
 
 
 def _of_lines(text: str) -> Iterator[_Token]:
-    """What the lines of a stream say, line by line: the named strings of JSON, else the whole of the data."""
-    for match in re.finditer(r"^(?:data: ?)?(.*?)\r?$", text, re.MULTILINE):
-        data, start = match.group(1), match.start(1)
+    """What the lines of a stream say, line by line: the named strings of JSON, one string of JSON, or the whole of the data."""
+    for match in _LINE.finditer(text):
+        data, start, prefix = match["data"], match.start("data"), match["prefix"]
         if data.startswith(("{", "[")):
             for token in _tokens(data):
                 if token.name and token.is_string:
                     yield _Token(
                         start + token.start, start + token.end, token.value, token.name, is_string=True
                     )
-        elif match.group().startswith("data:"):
-            yield _Token(start, match.end(1), data, "", is_string=False)
+        elif (string := _TOKEN.fullmatch(data)) and string["string"] is not None:
+            (token,) = _tokens(data)
+            yield _Token(
+                start + token.start, start + token.end, token.value, f'{prefix or ""}"', is_string=True
+            )
+        elif prefix:
+            yield _Token(start, match.end(), data, "", is_string=False)
 
 
 def _encoded(value: str) -> str:

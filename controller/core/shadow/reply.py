@@ -12,7 +12,9 @@ from controller.core.shadow.comparison import CaseAnswer
 
 EVENT_STREAM = "text/event-stream"
 
-_LINE_END = re.compile(r"\r\n|\r|\n")  # of HTML's event streams; str.splitlines() knows more, which may stand in JSON
+_LINE_END = re.compile(
+    r"\r\n|\r|\n"
+)  # of HTML's event streams; str.splitlines() knows more, which may stand in JSON
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import bz2
 import json
+import time
 from collections.abc import Iterator
 from urllib.parse import quote, urlencode
 
@@ -125,6 +127,74 @@ def test_a_value_is_taken_out_whole_for_its_name() -> None:
     )
 
 
+def test_a_confidential_name_reaches_what_lies_within() -> None:
+    body = '{"password": {"value": "correct horse", "x": ["]}", "battery", 1234567]}, "then": "staple"}'
+    assert json.loads(case(body).question) == {
+        "password": {"value": "<SECRET_1>", "x": ["<SECRET_2>", "<SECRET_3>", "<SECRET_4>"]},
+        "then": "staple",
+    }
+    assert case('{"credentials": ["a b", "c d').question == '{"credentials": ["<SECRET_1>", "<SECRET_2>'
+    # So do models stream what they say.
+    said = '{"token": {"id": 464, "text": " Hello"}}'
+    assert case(other=said).other.text == said
+
+
+def test_a_string_that_does_not_end_is_one_all_the_same() -> None:
+    assert case('{"password": "correct horse, batt').question == '{"password": "<SECRET_1>'
+    assert case('{"text": "mail ann\\u0040example.com').question == '{"text": "mail <EMAIL_1>'
+    assert case('say "a\nb, {"password": "c d"}').question == 'say "a\nb, {"password": "<SECRET_1>"}'
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['"\\' * 50_000, '"' + '\\"' * 50_000 + "\n", '{"password": {' * 20_000, '{"password": ["' * 20_000],
+)
+def test_json_that_is_none_takes_no_longer_than_its_length(text: str) -> None:
+    def seconds(text: str) -> float:
+        began = time.process_time()
+        Redaction(lambda _: ()).text(text)
+        return time.process_time() - began
+
+    assert seconds(text) < 9 * min(seconds(text[: len(text) // 4]) for _ in range(3)) + 0.05
+
+
+def test_parts_of_a_form_are_taken_out_for_their_names() -> None:
+    def form(user: str, password: str) -> str:
+        return (
+            f'--b\r\nContent-Disposition: form-data; name="user"\r\n\r\n{user}\r\n'
+            '--b\r\nContent-Disposition: form-data; name="password"\r\nContent-Type: text/plain\r\n\r\n'
+            f"{password}\r\n--b--\r\n"
+        )
+
+    media = "multipart/form-data; boundary=b"
+    asked = case(form("ann@example.com", "correct horse\r\nbattery"), media=media).question
+    assert asked == form("<EMAIL_1>", "<SECRET_1>")
+    cut = form("x", "y z").removesuffix("\r\n--b--\r\n")
+    assert case(cut, media=media).question.endswith("\r\n\r\n<SECRET_1>")
+
+
+def test_a_segment_of_a_path_and_a_field_of_a_query_are_taken_out_for_their_names() -> None:
+    assert case(path="/reset/token/abc%20def/now?session=correct&page=2").path == (
+        "/reset/token/<SECRET_1>/now?session=<SECRET_2>&page=2"
+    )
+
+
+@pytest.mark.parametrize("media", [SSE, "text/event-stream", "application/x-ndjson"])
+@pytest.mark.parametrize("end", ["\n\n", "\r\n\r\n", "\r\r"])
+def test_strings_that_are_streamed_in_pieces_are_read_as_one(media: str, end: str) -> None:
+    prefix = "" if "json" in media else "data: "
+    stream = end.join(f'{prefix}"{piece}"' for piece in ("mail jo", "hn@exam", "ple.com now"))
+    expected = end.join(f'{prefix}"{piece}"' for piece in ("mail <EMAIL_1>", "", " now"))
+    assert case(other=stream, media=media).other.text == expected
+
+
+def test_lines_that_begin_with_a_code_are_a_stream() -> None:
+    stream = 'f:{"messageId":"m"}\n0:"jane"\ng:"I think"\n0:"@example"\n0:".com"\nd:{"finishReason":"stop"}\n'
+    assert case(other=stream, media="text/plain; charset=utf-8").other.text == (
+        'f:{"messageId":"m"}\n0:"<EMAIL_1>"\ng:"I think"\n0:""\n0:""\nd:{"finishReason":"stop"}\n'
+    )
+
+
 def test_what_needs_no_change_stays_as_it_was_written() -> None:
     body = '{\n  "a" : "\\u00e9\\/",  "a": 1.10, "n": 1234567 ,"e": []}'
     assert case(body).question == body
@@ -165,6 +235,27 @@ def test_other_charsets_are_read() -> None:
     body = "für ann@example.com".encode("utf-16")
     assert case(body, media="text/plain; charset=UTF-16").question == "für <EMAIL_1>"
     assert case(b"plain", media="text/plain; charset=no-such").question == "plain"
+
+
+@pytest.mark.parametrize(
+    "charset", ["bz2", "zlib", "hex", "base64", "rot13", "utf-7", "unicode_escape", "idna"]
+)
+def test_a_charset_that_is_none_of_texts_unpacks_nothing(charset: str) -> None:
+    body = b"+2AA- \\ud800 ann@example.com" if charset != "bz2" else bz2.compress(bytes(1 << 20))
+    text = case(body, media=f"text/plain; charset={charset}").question
+    assert len(text.encode()) <= 3 * len(body)
+    assert "ann@example.com" not in text
+
+
+@pytest.mark.parametrize(
+    "charset",
+    ["utf8", "US-ASCII", "ISO-8859-1", "latin1", "iso-8859-15", "windows-1252", "UTF-16LE", "utf-32", "Shift_JIS",
+     "EUC-JP", "gb18030", "GBK", "Big5", "EUC-KR", "KOI8-R", "cp1251"],
+)  # fmt: skip
+def test_charsets_of_texts_are_read_by_their_usual_names(charset: str) -> None:
+    body = "to ann@example.com".encode(charset)
+    assert case(body, media=f'text/plain; charset="{charset}"').question == "to <EMAIL_1>"
+    assert case(b"\xff\xfe\xff", media=f"text/plain; charset={charset}").question.encode()
 
 
 def test_an_answer_that_was_cut_within_a_character_is_text() -> None:
