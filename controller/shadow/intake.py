@@ -7,7 +7,7 @@ import asyncio
 import structlog
 
 from controller.adapters.shadow_ports import Queue, QueueFullError, TooLargeError
-from controller.core.shadow.comparison import Bin, Case, decided_by_failure
+from controller.core.shadow.comparison import Bin, decided_by_failure
 from controller.core.shadow.exchange import Exchange, Pair
 from controller.core.shadow.pairing import Ended, Pairing
 from controller.core.shadow.recognisers import Recogniser
@@ -21,7 +21,7 @@ EXPIRY_SECONDS = 1.0
 
 MAX_HANDING_OVER = 2_000
 MAX_HANDING_OVER_BYTES = 64 << 20
-"""Of comparisons that the queue has not confirmed yet; what is beyond is shed."""
+"""Of comparisons that wait for redaction, or that the queue has not confirmed yet; what is beyond is shed."""
 
 _log = structlog.get_logger(__name__)
 
@@ -50,6 +50,7 @@ class Intake:
         self._funnel, self._clock = funnel, clock
         self._handing_over: set[asyncio.Task[None]] = set()
         self._bytes = 0
+        self._redacting = asyncio.Lock()  # recognisers from outside need not bear several threads
         funnel.pending("pairing", lambda: pairing.waiting)
         funnel.pending("handing_over", lambda: len(self._handing_over))
 
@@ -65,7 +66,7 @@ class Intake:
             self._each(self._pairing.expire(self._clock.monotonic()))
 
     async def finish(self, seconds: float) -> int:
-        """Wait until the queue has what it was given, at most so long; says how many comparisons are lost."""
+        """Wait until the queue has all that was paired, at most so long; says how many comparisons are lost."""
         lost = self._pairing.waiting
         if self._handing_over:
             _, late = await asyncio.wait(self._handing_over, timeout=seconds)
@@ -83,9 +84,33 @@ class Intake:
                 self._pair(result)
 
     def _pair(self, pair: Pair) -> None:
+        size = sum(len(body) for body in (pair.question.body, pair.stable.body, pair.other.body))
+        if len(self._handing_over) >= MAX_HANDING_OVER or self._bytes + size > MAX_HANDING_OVER_BYTES:
+            self._funnel.end(pair.subject, pair.side, Bin.SHED)
+            return
+        self._bytes += size
+        task = asyncio.get_running_loop().create_task(self._hand_over(pair, size))
+        self._handing_over.add(task)
+        task.add_done_callback(self._handing_over.discard)
+
+    async def _hand_over(self, pair: Pair, size: int) -> None:
+        at = self._clock.now().timestamp()
         try:
-            case = case_of(pair, self._recognise, self._clock.now().timestamp())
-            payload = encode(Comparison(case, decided_by_failure(pair)))
+            payload = await self._redacted(pair, at)
+            if payload is not None:
+                await self._queue.put(pair.id, payload)
+        except QueueFullError:
+            self._funnel.end(pair.subject, pair.side, Bin.SHED)
+        except TooLargeError:
+            self._funnel.end(pair.subject, pair.side, Bin.TOO_LARGE)
+        finally:
+            self._bytes -= size
+
+    async def _redacted(self, pair: Pair, at: float) -> bytes | None:
+        """What goes into the queue; None if the redactor failed. A large pair takes seconds: captures must not wait for it."""
+        try:
+            async with self._redacting:
+                return await asyncio.to_thread(_payload, pair, self._recognise, at)
         except Exception as error:  # noqa: BLE001  whatever it is, nothing of the pair goes on
             # Message and traceback could quote what was to be taken out.
             _log.error(
@@ -96,21 +121,8 @@ class Intake:
                 error=type(error).__name__,
             )
             self._funnel.end(pair.subject, pair.side, Bin.REDACTION_FAILED)
-            return
-        if len(self._handing_over) >= MAX_HANDING_OVER or self._bytes + len(payload) > MAX_HANDING_OVER_BYTES:
-            self._funnel.end(pair.subject, pair.side, Bin.SHED)
-            return
-        self._bytes += len(payload)
-        task = asyncio.get_running_loop().create_task(self._hand_over(case, payload))
-        self._handing_over.add(task)
-        task.add_done_callback(self._handing_over.discard)
+            return None
 
-    async def _hand_over(self, case: Case, payload: bytes) -> None:
-        try:
-            await self._queue.put(case.id, payload)
-        except QueueFullError:
-            self._funnel.end(case.subject, case.side, Bin.SHED)
-        except TooLargeError:
-            self._funnel.end(case.subject, case.side, Bin.TOO_LARGE)
-        finally:
-            self._bytes -= len(payload)
+
+def _payload(pair: Pair, recognise: Recogniser, at: float) -> bytes:
+    return encode(Comparison(case_of(pair, recognise, at), decided_by_failure(pair)))

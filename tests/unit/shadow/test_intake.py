@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -104,10 +105,39 @@ async def test_a_redactor_that_raises_keeps_nothing_and_tells_nothing() -> None:
     with capture_logs() as logs:
         world.intake.take(half("1", Side.STABLE, '"geheim"', '"geheim"'))
         world.intake.take(half("1", Side.CANDIDATE, '"geheim"', '"geheim"'))
+        await world.intake.finish(5)
     assert (world.ended(), world.queue.waiting) == ({"redaction_failed": 1}, 0)
     assert logs[0]["pair"] == "1"
     assert logs[0]["error"] == "ValueError"
     assert "geheim" not in str(logs)
+
+
+async def test_captures_go_on_while_a_pair_is_redacted() -> None:
+    others = threading.Event()
+
+    def slow(text: str) -> Iterator[Found]:
+        assert others.wait(10), "nothing else was done meanwhile"
+        yield from built_in(text)
+
+    world = World(slow)
+    for name in ("1", "2", "3"):
+        world.take(name)
+        await asyncio.sleep(0)
+    assert world.pending("handing_over") == 3
+    others.set()
+    await world.intake.finish(5)
+    assert (world.queue.waiting, world.pending("handing_over"), world.ended()) == (3, 0, {})
+
+
+async def test_bodies_that_wait_for_redaction_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_HANDING_OVER_BYTES", 10)
+    world = World()
+    world.take("1")
+    world.take("2")
+    await world.intake.finish(5)
+    world.take("3")
+    await world.intake.finish(5)
+    assert (world.ended(), world.queue.waiting) == ({"shed": 1}, 2)
 
 
 async def test_a_full_queue_sheds() -> None:
@@ -223,6 +253,7 @@ async def test_the_funnel_adds_up_whatever_happens(tmp_path: Path) -> None:
         world.intake.take(one)
         await asyncio.sleep(0)
         if number == len(halves) // 2:
+            await world.intake.finish(10)  # the queue is full
             running = asyncio.create_task(workers.run())
     assert running is not None
     for ended in world.intake._pairing.expire(1e9):
