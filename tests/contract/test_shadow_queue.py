@@ -231,7 +231,7 @@ async def test_a_stream_that_is_there_is_used_as_it_is(server: Nats) -> None:
 
 
 @pytest.mark.parametrize(
-    "foreign", [b"hello", b"", zlib.compress(bytes(MAX_PAYLOAD_BYTES)), zlib.compress(b"cut short")[:-4]]
+    "foreign", [b"hello", b"", zlib.compress(bytes(MAX_PAYLOAD_BYTES + 1)), zlib.compress(b"cut short")[:-4]]
 )
 async def test_what_strangers_put_kills_no_worker_and_leaves_the_queue(
     server: Nats, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, foreign: bytes
@@ -251,6 +251,17 @@ async def test_what_strangers_put_kills_no_worker_and_leaves_the_queue(
         workers.stop()
         await working
         records.close()
+
+
+async def test_what_is_small_and_unpacks_to_much_is_not_unpacked(server: Nats) -> None:
+    async with queue_of("nats", server) as queue:
+        assert isinstance(queue, NatsQueue)
+        much = zlib.compress(bytes(MAX_PAYLOAD_BYTES + 1))
+        await queue._stream.publish(nats_queue.SUBJECT, much, stream=nats_queue.STREAM)
+        delivery = await queue.get()
+        with pytest.raises(ValueError, match="too large"):
+            _ = delivery.payload
+        await delivery.done()
 
 
 async def test_nothing_is_put_that_no_worker_would_unpack(server: Nats) -> None:
