@@ -173,6 +173,7 @@ async def test_an_exchange_that_cannot_be_taken_costs_no_other() -> None:
         await receiving.send(ASKED, ANSWERED)
         await receiving.until(1)
     assert [each["event"] for each in logs] == ["exchange_lost"]
+    assert not logs[0].keys() & {"exc_info", "exception"}, "they could quote it"
 
 
 async def test_a_stream_without_a_key_is_passed_over() -> None:

@@ -178,5 +178,6 @@ class Capture:
                 self.ignored += 1
             else:
                 self._on_exchange(exchange)
-        except Exception:  # noqa: BLE001  whatever it is, it concerns this exchange alone
-            _log.exception("exchange_lost")
+        except Exception as error:  # noqa: BLE001  whatever it is, it concerns this exchange alone
+            # Message and traceback could quote it.
+            _log.error("exchange_lost", error=type(error).__name__)
