@@ -101,6 +101,7 @@ async def test_mirrors_have_no_credentials_and_say_what_they_are() -> None:
                 "x-forwarded-client-cert",
                 "x-jwt-assertion",
             ),
+            *("x-ms-client-principal", "x-amzn-oidc-data", "x-functions-key", "x-session", "x-accesstoken"),
             *("x-tenant", "X-Agentrollout-Pair"),
         )
     }
@@ -121,6 +122,7 @@ async def test_mirrors_have_no_credentials_and_say_what_they_are() -> None:
         assert headers["x-agentrollout-pair"] == lab.recorder.exchanges[0].pair
         assert headers["host"] == HOST
         assert headers["x-max-tokens"] == "100"
+        assert headers["x-session-id"] == asked["x-session-id"]
         assert "x-envoy-internal" not in headers
     assert "secret" not in repr(lab.recorder.exchanges)
 

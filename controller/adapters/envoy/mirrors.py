@@ -45,10 +45,20 @@ SHADOW_HEADER = "x-agentrollout-shadow"
 """Tells an agent that nobody will see its answer."""
 
 CREDENTIALS = (
-    r"(.*[-_])?(authorization|cookie|api[-_]?key|auth[-_]key|access[-_]key|subscription[-_]key|client[-_]cert"
-    r"|token|secret|password|credentials?|jwt|assertion|signature)([-_].*)?"
+    r"(.*[-_])?(auth(entication|orization)?|cookie2?|access[-_]?key|client[-_]cert|principal|assertion|signature"
+    r"|oidc[-_](data|identity))([-_].*)?"
+    r"|(.*[-_])?key"
+    r"|.*(secret|passwo?r?d|jwt|credential|bearer|api[-_]?key).*"
+    r"|.*token([^s].*)?"  # but tokens are what models count
 )
 """Names of headers that by custom let whoever has them act as somebody; in lower case."""
+
+SESSIONS = tuple(
+    f"{prefix}{name}"
+    for prefix in ("", "x-")
+    for name in ("session", "session-id", "session_id", "sessionid")
+)
+"""Names of headers that by custom do so as a cookie does; one of them may be the rollout's own name of the conversation."""
 
 CAPTURED_HEADERS = (
     ":method",
@@ -162,7 +172,9 @@ def _policy(table: TrafficTable, backend: Backend, suffix: str) -> Any:
     """A mirror of what stable gets, without what lets its reader act as the user."""
     assert table.shadow is not None  # noqa: S101 - the caller has looked
     private = {"remove_on_match": {"key_matcher": {"safe_regex": {"regex": CREDENTIALS}}}}
-    removed = [private, *({"remove": name} for name in table.shadow.removed_headers)]
+    # Without what names the conversation an agent could not go on with it.
+    sessions = (name for name in SESSIONS if name != table.affinity_header)
+    removed = [private, *({"remove": name} for name in (*sessions, *table.shadow.removed_headers))]
     set_ = [_set(SHADOW_HEADER, "1"), _set(ARTIFACT_HEADER, backend.artifact_id)]
     return route_components_pb2.RouteAction.RequestMirrorPolicy(
         cluster=_mirror_name(table.key, backend, suffix),

@@ -218,7 +218,11 @@ def test_each_capture_says_whose_it_is_and_tells_only_what_is_harmless() -> None
         ),
         *("x-auth-token", "x-access-token", "x-amz-security-token", "x-csrf-token", "x-auth-key"),
         *("ocp-apim-subscription-key", "x-forwarded-client-cert", "x-goog-iap-jwt-assertion"),
-        *("x-hub-signature-256", "client_secret", "x-password"),
+        *("x-hub-signature-256", "client_secret", "x-password", "x-passwd", "x-secretkey", "x-functions-key"),
+        *("x-amzn-oidc-accesstoken", "x-amzn-oidc-data", "x-amzn-oidc-identity"),
+        *("x-ms-client-principal", "x-ms-client-principal-id", "x-ms-client-principal-name"),
+        *("x-ms-token-aad-id-token", "x-ms-token-google-access-token", "x-session-token", "x-accesstoken"),
+        *("x-auth", "x-authtoken", "x-authentication", "authentication", "x-bearer", "x-apikey"),
     ],
 )
 def test_headers_that_carry_credentials_by_custom_are_known(name: str) -> None:
@@ -227,10 +231,32 @@ def test_headers_that_carry_credentials_by_custom_are_known(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["content-type", "x-max-tokens", "x-session-id", "x-request-id", "traceparent", "user-agent", "x-author"],
+    [
+        "content-type",
+        "x-max-tokens",
+        "x-session-id",
+        "x-request-id",
+        "traceparent",
+        "user-agent",
+        "x-author",
+        "keep-alive",
+        "x-keyboard",
+        "x-user-id",
+        "x-forwarded-for",
+    ],
 )
 def test_others_reach_the_mirror(name: str) -> None:
     assert not re.fullmatch(CREDENTIALS, name)
+
+
+@pytest.mark.parametrize("affinity", ["x-session-id", "x-session", "x-conversation"])
+def test_a_session_is_a_credential_unless_it_is_what_names_the_conversation(affinity: str) -> None:
+    found = clusters(replace(TABLE, affinity_header=affinity))["agent-1~sampled-noise"]
+    names = {"session", "session-id", "sessionid", "x-session", "x-session-id", "x-sessionid"}
+    for policy in protocol(found).request_mirror_policies:
+        removed = {each.remove for each in policy.request_headers_mutations}
+        assert names - removed == names & {affinity}
+        assert "x-tenant" in removed
 
 
 def test_a_mirror_behind_tls_is_asked_for_by_its_own_name() -> None:
