@@ -151,24 +151,26 @@ class Capture:
 
     async def _read(self, assembly: Assembly, messages: Any, timeout: float) -> bool:
         """Take in a stream; whether what became of the request is known."""
-        until = self._monotonic() + timeout
-        taking = asyncio.create_task(self._take(assembly, messages))
-        try:
-            await asyncio.wait({taking}, timeout=timeout)
-            late = self._monotonic() - until
-            await asyncio.wait({taking}, timeout=max(_AT_HAND, late))
-            # An answer that takes longer is not complete, on either side.
-            return taking.result() if taking.done() else late < _BEHIND
-        finally:
-            taking.cancel()
+        loop = asyncio.get_running_loop()
+        until, late, told = loop.time() + timeout, 0.0, self._monotonic()
+        limit = asyncio.timeout(None)
 
-    async def _take(self, assembly: Assembly, messages: Any) -> bool:
-        """Take in messages until nothing more is expected; whether what became of the request is known."""
-        told = self._monotonic()
-        async for message in messages:
-            told = self._monotonic()
-            if assembly.feed(message, told):
-                return True
+        def over() -> None:
+            nonlocal late
+            late = loop.time() - until
+            limit.reschedule(loop.time() + max(_AT_HAND, late))
+
+        timer = loop.call_at(until, over)
+        try:
+            async with limit:
+                async for message in messages:
+                    told = self._monotonic()
+                    if assembly.feed(message, told):
+                        return True
+        except TimeoutError:
+            return late < _BEHIND  # an answer that takes longer is not complete, on either side
+        finally:
+            timer.cancel()
         return self._monotonic() - told >= _LOST_BEFORE
 
     def _hand_over(self, assembly: Assembly) -> None:
