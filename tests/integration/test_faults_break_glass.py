@@ -57,7 +57,7 @@ async def test_with_operators_and_api_server_dead_one_command_a_rollout_takes_ve
         overridden = lab.envoy.admin_get("/runtime", format="json").json()["entries"]
         report = await asyncio.to_thread(load.stop)
 
-        assert not [key for key in overridden if key.startswith("agentrollout.")]
+        assert not [key for key in overridden if key.endswith(".stable_only")]
         assert {name: lab.served(revision, name=name) for name, revision in serving.items()} == counted
         assert (report.success, report.errors) == (1, ())
 
