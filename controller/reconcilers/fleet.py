@@ -213,7 +213,10 @@ class Fleet:
 
     def _published(self, key: str) -> None:
         """Notice cuts also while another replica leads: this one may have to very soon."""
-        self._recent.note(key, self._publisher.published(key))
+        table = self._publisher.published(key)
+        if self._recent.note(key, table) and table is not None and table.candidate is None:
+            # A replica that started after the cut has nothing to acknowledge; in the end its silence says yes.
+            self._clock.call_later(CUT_SECONDS + 0.1, lambda: self._tell(key))
 
     def _others(self, *, also_connected_here: bool = False) -> list[Report]:
         """The valid reports of other replicas; of those whose routers are all connected here by now only if asked for."""

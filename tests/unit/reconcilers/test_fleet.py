@@ -206,6 +206,22 @@ def test_later_silence_says_yes() -> None:
     assert world.programmed.serves(IDLE)
 
 
+async def test_whoever_waits_for_a_replica_that_started_after_the_cut_is_told_when_its_silence_says_yes() -> None:
+    """It never saw the candidate, so it has nothing to acknowledge."""
+    world = World()
+    world.here.listener(KEY)
+    world.here.wanted[KEY] = world.here.taken = IDLE
+    world.here.listener(KEY)
+    world.hear(other())
+    for _ in range(3):
+        await world.clock.run_for(CUT_SECONDS / 4)
+        world.hear(other())
+    world.told.clear()
+    assert not world.programmed.serves(IDLE)
+    await world.clock.run_for(CUT_SECONDS / 4 + 1)
+    assert (world.programmed.serves(IDLE), world.told) == (True, [KEY])
+
+
 def test_a_report_is_void_when_all_its_routers_have_come_here() -> None:
     world = World()
     world.hear(other())
