@@ -206,7 +206,9 @@ def test_later_silence_says_yes() -> None:
     assert world.programmed.serves(IDLE)
 
 
-async def test_whoever_waits_for_a_replica_that_started_after_the_cut_is_told_when_its_silence_says_yes() -> None:
+async def test_whoever_waits_for_a_replica_that_started_after_the_cut_is_told_when_its_silence_says_yes() -> (
+    None
+):
     """It never saw the candidate, so it has nothing to acknowledge."""
     world = World()
     world.here.listener(KEY)
