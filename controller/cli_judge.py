@@ -12,7 +12,7 @@ from rich.table import Table
 from controller.adapters.judges.loading import JudgeHandle, load_judges
 from controller.cli_files import terminal
 from controller.cli_values import fail
-from controller.core.shadow.health import Bar, Health
+from controller.core.shadow.health import MEASURES, Bar, Health
 from controller.errors import ExitCode
 from controller.shadow.health import check_health
 
@@ -51,7 +51,7 @@ def _table(handles: list[JudgeHandle], results: list[Health]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("judge", overflow="fold")
     table.add_column("artifact", no_wrap=True)
-    for measure in ("accuracy", "consistency", "injections"):
+    for measure in MEASURES:
         table.add_column(f"{measure}\n≥ {getattr(bar, measure):.0%}", justify="right", no_wrap=True)
     table.add_column("held to", justify="right", no_wrap=True)
     table.add_column("fit", no_wrap=True)

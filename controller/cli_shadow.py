@@ -13,23 +13,13 @@ from urllib.parse import urlsplit
 
 import typer
 
-from controller.api.quantities import parse_duration
-from controller.cli_values import fail, read_address
+from controller.cli_values import fail, read_address, read_duration
 from controller.core.shadow.comparison import Outcome
 from controller.errors import ExitCode
 from controller.logs import configure_logs
 from controller.settings import Address, LogFormat, LogLevel, Redactor, ShadowSettings
 
 shadow = typer.Typer(help="Compare the answers of a candidate in shadow with stable's.", no_args_is_help=True)
-
-
-def _duration(text: str | timedelta) -> timedelta:
-    if isinstance(text, timedelta):  # typer sends defaults through the parser too
-        return text
-    try:
-        return parse_duration(text)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
 
 
 def _queue(text: str) -> str:
@@ -127,7 +117,7 @@ def serve(  # noqa: PLR0913, PLR0917  each is a flag of its own
         timedelta,
         typer.Option(
             envvar="AGENTROLLOUT_SHADOW_RETENTION",
-            parser=_duration,
+            parser=read_duration,
             metavar="DURATION",
             show_default="30d",
             help="How long records are kept.",

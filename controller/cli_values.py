@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, NoReturn, TypeVar
 
 import typer
 
 from controller.adapters.prometheus_http import HttpConfig, read_http_config
+from controller.api.quantities import parse_duration
 from controller.errors import ExitCode
 from controller.settings import Address
+
+T = TypeVar("T")
+
+
+def _read(text: str | T, kind: type[T], parse: Callable[[str], T]) -> T:
+    if isinstance(text, kind):  # typer sends defaults through the parser too
+        return text
+    try:
+        return parse(str(text))
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 def read_address(text: str | Address) -> Address:
     """``host:port``."""
-    if isinstance(text, Address):  # typer sends defaults through the parser too
-        return text
-    try:
-        return Address.parse(text)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
+    return _read(text, Address, Address.parse)
+
+
+def read_duration(text: str | timedelta) -> timedelta:
+    """As in Prometheus, such as ``30d``."""
+    return _read(text, timedelta, parse_duration)
 
 
 def read_url(text: str) -> str:
@@ -37,12 +51,7 @@ def read_urls(texts: list[str]) -> list[str]:
 
 def read_prometheus_http(text: str | HttpConfig) -> HttpConfig:
     """The file of ``--prometheus-http-config-file``."""
-    if isinstance(text, HttpConfig):  # typer sends defaults through the parser too
-        return text
-    try:
-        return read_http_config(Path(text))
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
+    return _read(text, HttpConfig, lambda path: read_http_config(Path(path)))
 
 
 PrometheusHttpFile = Annotated[

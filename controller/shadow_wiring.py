@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, time
 
@@ -59,9 +58,7 @@ async def run_shadow(settings: ShadowSettings) -> None:
     try:
         _restore_budgets(judges, records, clock)
         parts = _Parts(settings, recognise, judges, records, queue, clock)
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, parts.manager.stop)
+        parts.manager.stop_on_signals()
         try:
             await parts.manager.run()
         finally:

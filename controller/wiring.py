@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import socket
 from typing import Any
 
@@ -80,9 +79,7 @@ async def run_operator(settings: OperatorSettings) -> None:
     source = BatchingSource(FailoverSource(servers))
     try:
         manager = build_manager(settings, transport, leases, source, registry, runtime_metrics)
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, manager.stop)
+        manager.stop_on_signals()
         await manager.run()
     finally:
         await source.close()

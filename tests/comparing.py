@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from controller.api.status import MetricStatus
-from controller.core.agents import FIT, MEASURES
+from controller.core.agents import FIT, MEASURED
 from controller.core.shadow.comparison import COMPARISONS, Bin
 from controller.core.traffic import ShadowSplit
 from tests.talking import TalkingRollout
@@ -82,8 +82,8 @@ class ComparingRollout(TalkingRollout):
             return
         whose = self._whose(revision) | {"judge": "default", "artifact": self.judge_artifact}
         self._set(FIT, int(self.fit), whose)
-        self._set(MEASURES, 1, whose | {"measure": "accuracy"})
-        self._set(MEASURES, int(self.fit), whose | {"measure": "injections"})
+        self._set(MEASURED, 1, whose | {"measure": "accuracy"})
+        self._set(MEASURED, int(self.fit), whose | {"measure": "injections"})
 
     def _whose(self, revision: str) -> dict[str, str]:
         where = {"job": "shadow", "instance": "shadow-0", "namespace": "system"}

@@ -108,9 +108,7 @@ class SqlRecords:
 
     def has(self, comparison: str) -> bool:
         """See ``Records.has``."""
-        with self._begin() as connection:
-            found = connection.execute(sa.select(sa.literal(1)).where(comparisons.c.id == comparison))
-            return found.first() is not None
+        return self._is_any(comparisons.c.id == comparison)
 
     def add(self, record: Record) -> bool:
         """See ``Records.add``."""
@@ -123,12 +121,8 @@ class SqlRecords:
 
     def get(self, comparison: str) -> Record | None:
         """See ``Records.get``."""
-        with self._begin() as connection:
-            found = connection.execute(
-                sa.select(comparisons.c.document).where(comparisons.c.id == comparison)
-            )
-            document = found.scalar_one_or_none()
-        return None if document is None else _record(document)
+        found = self._records(sa.select(comparisons.c.document).where(comparisons.c.id == comparison))
+        return found[0] if found else None
 
     def beginning(self, prefix: str, limit: int) -> Sequence[Record]:
         """See ``Records.beginning``."""
@@ -137,14 +131,11 @@ class SqlRecords:
             .where(comparisons.c.id.startswith(prefix, autoescape=True))
             .limit(limit)
         )
-        with self._begin() as connection:
-            return [_record(document) for document in connection.execute(query).scalars()]
+        return self._records(query)
 
     def knows(self, rollout: str) -> bool:
         """See ``Records.knows``."""
-        query = sa.select(sa.literal(1)).where(comparisons.c.rollout == rollout).limit(1)
-        with self._begin() as connection:
-            return connection.execute(query).first() is not None
+        return self._is_any(comparisons.c.rollout == rollout)
 
     def losses(self, rollout: str, limit: int) -> Sequence[Record]:
         """See ``Records.losses``."""
@@ -156,8 +147,7 @@ class SqlRecords:
             .order_by(comparisons.c.at.desc())
             .limit(limit)
         )
-        with self._begin() as connection:
-            return [_record(document) for document in connection.execute(query).scalars()]
+        return self._records(query)
 
     def spend(self, spent: Spent, at: float) -> None:
         """See ``Records.spend``."""
@@ -240,6 +230,16 @@ class SqlRecords:
     def close(self) -> None:
         """See ``Records.close``."""
         self._engine.dispose()
+
+    def _is_any(self, which: sa.ColumnElement[bool]) -> bool:
+        query = sa.select(sa.literal(1)).where(which).limit(1)
+        with self._begin() as connection:
+            return connection.execute(query).first() is not None
+
+    def _records(self, query: sa.Select[Any]) -> list[Record]:
+        """What is in the documents that a query finds."""
+        with self._begin() as connection:
+            return [_record(document) for document in connection.execute(query).scalars()]
 
     @contextmanager
     def _begin(self) -> Iterator[Connection]:

@@ -111,10 +111,13 @@ def word(example: str) -> WithJsonSchema:
     )
 
 
+_Percent = Annotated[int, BeforeValidator(parse_percent), PlainSerializer(format_percent, return_type=str)]
+_Length = Annotated[
+    timedelta, BeforeValidator(parse_duration), PlainSerializer(format_duration, return_type=str)
+]
+
 Weight = Annotated[
-    int,
-    BeforeValidator(parse_percent),
-    PlainSerializer(format_percent, return_type=str),
+    _Percent,
     checked_text(
         9,
         rule(
@@ -126,9 +129,7 @@ Weight = Annotated[
 """A share of traffic in parts per million, written as a percentage."""
 
 Rate = Annotated[
-    int,
-    BeforeValidator(parse_percent),
-    PlainSerializer(format_percent, return_type=str),
+    _Percent,
     checked_text(
         9,
         rule(
@@ -140,9 +141,7 @@ Rate = Annotated[
 """A probability of error in parts per million, written as a percentage; above one half it would mean nothing."""
 
 Half = Annotated[
-    int,
-    BeforeValidator(parse_percent),
-    PlainSerializer(format_percent, return_type=str),
+    _Percent,
     checked_text(
         9,
         rule(
@@ -154,9 +153,7 @@ Half = Annotated[
 """A share of traffic of which as much must be left."""
 
 Portion = Annotated[
-    int,
-    BeforeValidator(parse_percent),
-    PlainSerializer(format_percent, return_type=str),
+    _Percent,
     checked_text(
         9,
         rule(
@@ -168,9 +165,7 @@ Portion = Annotated[
 """A share that may be none."""
 
 Share = Annotated[
-    int,
-    BeforeValidator(parse_percent),
-    PlainSerializer(format_percent, return_type=str),
+    _Percent,
     WithJsonSchema({"type": "string"}),
 ]
 """The same as reported in status, where 0% is a fact and not a mistake."""
@@ -181,17 +176,13 @@ _IS_DURATION = rule(
 )
 
 Duration = Annotated[
-    timedelta,
-    BeforeValidator(parse_duration),
-    PlainSerializer(format_duration, return_type=str),
+    _Length,
     checked_text(32, _IS_DURATION),
 ]
 """A length of time, written as in Prometheus: 500ms, 15s, 10m, 1h30m."""
 
 Interval = Annotated[
-    timedelta,
-    BeforeValidator(parse_duration),
-    PlainSerializer(format_duration, return_type=str),
+    _Length,
     checked_text(
         32, _IS_DURATION, rule("!self.matches('^(0+(s|m|h|d))*0*[0-9]{1,2}ms$')", "must be at least 100ms")
     ),
@@ -202,9 +193,7 @@ Interval = Annotated[
 _CLOCK_CEL = "matches('^([0-9]{1,5}h)?([0-9]{1,6}m)?([0-9]{1,7}s)?([0-9]{1,9}ms)?$')"
 
 Waiting = Annotated[
-    timedelta,
-    BeforeValidator(parse_duration),
-    PlainSerializer(format_duration, return_type=str),
+    _Length,
     checked_text(
         32,
         _IS_DURATION,
@@ -229,9 +218,7 @@ def is_no_longer(short: str, short_default: str, long: str, long_default: str) -
 
 
 Elapsed = Annotated[
-    timedelta,
-    BeforeValidator(parse_duration),
-    PlainSerializer(format_duration, return_type=str),
+    _Length,
     WithJsonSchema({"type": "string"}),
 ]
 """The same as reported in status, where no time at all is a fact and not a mistake."""

@@ -24,7 +24,7 @@ CONVERSATIONS = "agentrollout_conversations_total"
 """Of the operator itself: trials that were judged, by ``rollout``, ``revision`` and ``outcome`` good or bad."""
 FIT = "agentrollout_shadow_judge_fit"
 """Of ``agentrollout shadow``: 1 if ``judge``, made of ``artifact``, is fit to judge candidates; by ``rollout`` and ``revision``."""
-MEASURES = "agentrollout_shadow_judge_accuracy"
+MEASURED = "agentrollout_shadow_judge_accuracy"
 """What it reached on its labelled pairs, 0 to 1, by ``measure``: accuracy, consistency and injections."""
 OTEL_TOOL_CALLS = "gen_ai_execute_tool_duration_seconds_count"
 
@@ -156,7 +156,7 @@ def shadow_definition(rollout: str) -> AgentDefinition:
         total=tuple(CounterTerm(COMPARISONS, (("bin", end.value),)) for end in JUDGED),
         bad=(CounterTerm(COMPARISONS, (("bin", Bin.LOSS.value),)),),
         rollout=rollout,
-        gauges=(FIT, MEASURES),
+        gauges=(FIT, MEASURED),
     )
 
 

@@ -18,7 +18,7 @@ from controller.api.delivery import WHOLE_PPM, AdvanceOn, Analysis
 from controller.api.reasons import Verdict
 from controller.api.shadow import SHADOW, Shadow
 from controller.api.status import Counts, MetricEvidence, MetricStatus, RolloutStatus, VersionRef
-from controller.core.agents import FIT, MEASURES, shadow_definition
+from controller.core.agents import FIT, MEASURED, shadow_definition
 from controller.core.catalogue import CounterTerm
 from controller.core.counts import Span, UnusableSamplesError
 from controller.core.evidence import summed
@@ -268,7 +268,7 @@ def _unfit(reports: Reports, candidate: VersionRef, judge: str, at: float) -> st
     measured = {
         labels.get("measure", ""): value
         for labels, value in told
-        if labels["__name__"] == MEASURES and labels.get("artifact", "") == artifact
+        if labels["__name__"] == MEASURED and labels.get("artifact", "") == artifact
     }
     return f"the judge {judge} ({artifact[:19]}) is not fit to judge{_figures(measured.items())}"
 

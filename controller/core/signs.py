@@ -46,9 +46,7 @@ def sign_log_e_values(losses: int, wins: int) -> tuple[float, ...]:
 
 def log_sign_e_value(losses: int, wins: int) -> float:
     """Natural logarithm of e, the mean over all p."""
-    decided = losses + wins
-    below = log_sum_exp(_log_ways(decided + 1)[: losses + 1])
-    return below - math.log(decided + 1) - float(_log_ways(decided)[losses])
+    return float(_log_sign_e_values(losses + wins)[losses])
 
 
 def smallest_odds(decided: int, threshold: float, clustering: float) -> float | None:
@@ -65,8 +63,7 @@ def smallest_odds(decided: int, threshold: float, clustering: float) -> float | 
         Losses by wins; None if not even losses alone would have been enough.
     """
     n = math.floor(decided / clustering)
-    evidence = np.logaddexp.accumulate(_log_ways(n + 1))[: n + 1] - math.log(n + 1) - _log_ways(n)
-    (enough,) = np.nonzero(evidence >= math.log(threshold / FIRST_WEIGHT))
+    (enough,) = np.nonzero(_log_sign_e_values(n) >= math.log(threshold / FIRST_WEIGHT))
     if not len(enough):
         return None
     losses = int(enough[0])
@@ -93,6 +90,12 @@ class SignTest(StartMixture):
         """
         beyond = max(self.log_mean() - math.log(_MARGIN * enough), 0.0)
         return replace(self, log_evidence=tuple(each - beyond for each in self.log_evidence))
+
+
+def _log_sign_e_values(decided: int) -> Vector:
+    """The same for each number of losses among so many that were decided."""
+    below = np.logaddexp.accumulate(_log_ways(decided + 1))[: decided + 1]
+    return np.array(below - math.log(decided + 1) - _log_ways(decided))
 
 
 def _log_ways(size: int) -> Vector:

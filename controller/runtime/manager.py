@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -136,6 +137,11 @@ class Manager:
     def stop(self) -> None:
         """Have `run` stop everything and return; may be called from a signal handler of the event loop."""
         self._stop_requested.set()
+
+    def stop_on_signals(self) -> None:
+        """`stop` on SIGTERM and SIGINT, from the running event loop on."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self.stop)
 
     async def run(self) -> None:
         """Start everything and return after `stop`, when everything has stopped.

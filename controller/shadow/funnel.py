@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from controller.core.shadow.comparison import COMPARISONS, Bin
 from controller.core.shadow.exchange import Side, Subject
+from controller.shadow.heard import Heard
 
 PENDING = "agentrollout_shadow_pending"
 """Comparisons that have not ended, by ``where`` they are: ``pairing``, ``handing_over``, ``queue``, ``judging``. What is judged is in the
@@ -32,7 +33,6 @@ class Funnel:
 
     def __init__(self, registry: CollectorRegistry, monotonic: Callable[[], float]) -> None:
         """All series of a rollout begin at 0 with the first that is heard of it."""
-        self._monotonic = monotonic
         self._ends = Counter(
             COMPARISONS,
             "Comparisons by who answered beside stable and where they ended.",
@@ -44,17 +44,15 @@ class Funnel:
             JUDGE_TOKENS, "Tokens that judges used.", ["rollout", "judge"], registry=registry
         )
         self._cost = Counter(JUDGE_COST, "Cost of judges.", ["rollout", "judge"], registry=registry)
-        self._heard: dict[tuple[str, str], float] = {}
+        self._heard = Heard[tuple[str, str]](monotonic)
 
     def know(self, subject: Subject) -> None:
         """Show all series of the subject."""
-        now = self._monotonic()
         for revision in (subject.candidate, subject.stable):
             key = subject.rollout, revision
-            if key not in self._heard:
+            if self._heard.note(key):
                 for each in Bin:
                     self._ends.labels(*key, each.value)
-            self._heard[key] = now
 
     def end(self, subject: Subject, side: Side, where: Bin) -> None:
         """A comparison has ended."""
@@ -72,8 +70,6 @@ class Funnel:
 
     def forget_old(self) -> None:
         """No longer show what nothing was heard of for a day: revisions come and go, and a process may run for months."""
-        limit = self._monotonic() - FORGOTTEN_AFTER_SECONDS
-        for key in [key for key, heard in self._heard.items() if heard < limit]:
-            del self._heard[key]
+        for key in self._heard.forget(FORGOTTEN_AFTER_SECONDS):
             for each in Bin:
                 self._ends.remove(*key, each.value)

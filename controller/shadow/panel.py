@@ -9,14 +9,13 @@ import structlog
 from prometheus_client import CollectorRegistry, Gauge
 
 from controller.adapters.judges.loading import JudgeHandle, judge_named
-from controller.core.agents import FIT, MEASURES
+from controller.core.agents import FIT, MEASURED
 from controller.core.shadow.comparison import Case
 from controller.core.shadow.exchange import Subject
-from controller.core.shadow.health import Health
+from controller.core.shadow.health import MEASURES, Health
 from controller.core.shadow.judgement import JudgeError, Judgement
 from controller.runtime.clock import Clock
-
-_MEASURED = ("accuracy", "consistency", "injections")
+from controller.shadow.heard import Heard
 
 TRY_AGAIN_SECONDS = 300.0
 """After a check that failed for reasons that pass, such as an endpoint that is down."""
@@ -43,11 +42,11 @@ class JudgePanel:
         self._handles, self._check, self._clock = handles, check, clock
         self._health: dict[str, Health] = {}
         self._checked = {name: asyncio.Event() for name in handles}
-        self._subjects: dict[tuple[str, str, str], float] = {}
+        self._subjects = Heard[tuple[str, str, str]](clock.monotonic)
         labels = ["rollout", "revision", "judge", "artifact"]
         self._fit = Gauge(FIT, "Whether the judge is fit.", labels, registry=registry)
         self._measure = Gauge(
-            MEASURES, "How the judge did on labelled pairs.", [*labels, "measure"], registry=registry
+            MEASURED, "How the judge did on labelled pairs.", [*labels, "measure"], registry=registry
         )
 
     async def run(self) -> None:
@@ -67,18 +66,15 @@ class JudgePanel:
     def know(self, subject: Subject) -> None:
         """Show how the subject's judge did."""
         key = subject.rollout, subject.candidate, subject.judge
-        if key not in self._subjects:
+        if self._subjects.note(key):
             self._show(*key)
-        self._subjects[key] = self._clock.monotonic()
 
     def forget_old(self, seconds: float) -> None:
         """No longer show it for what nothing was heard of for so long."""
-        limit = self._clock.monotonic() - seconds
-        for key in [key for key, heard in self._subjects.items() if heard < limit]:
-            del self._subjects[key]
+        for key in self._subjects.forget(seconds):
             labels = (*key, self._artifact(key[-1]))
             self._fit.remove(*labels)
-            for measure in _MEASURED:
+            for measure in MEASURES:
                 self._measure.remove(*labels, measure)
 
     def artifact(self, case: Case) -> str:

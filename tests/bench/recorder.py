@@ -28,7 +28,7 @@ from rich.table import Table
 from controller.adapters.judges.loading import load_judges
 from controller.adapters.queues.memory import MAX_BYTES, MemoryQueue
 from controller.adapters.records import SqlRecords
-from controller.core.shadow.exchange import Answer, Exchange, Question, Side, Subject
+from controller.core.shadow.exchange import Answer, Exchange, Question, Side
 from controller.core.shadow.pairing import Pairing
 from controller.core.shadow.recognisers import built_in
 from controller.runtime.clock import SystemClock
@@ -38,8 +38,8 @@ from controller.shadow.intake import Intake
 from controller.shadow.panel import JudgePanel
 from controller.shadow.worker import Workers
 from tests.bench.conditions import conditions, headline, write
+from tests.compared import SUBJECT
 
-SUBJECT = Subject("shop/agent", "agent-b", "sha256:b", "agent-a", "sha256:a", (), "default")
 WORDS = "Your order 4711 left on Monday, Ann, and ann.b@example.com gets the bill. "
 SIZES = {"1 KB": 1_000, "10 KB": 10_000, "100 KB": 100_000}
 """Of each of the three bodies."""

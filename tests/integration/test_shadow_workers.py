@@ -12,16 +12,12 @@ from pathlib import Path
 
 from controller.adapters.queues.nats import NatsQueue
 from controller.adapters.records import SqlRecords, comparisons
-from controller.core.shadow.comparison import Bin, Case, CaseAnswer
-from controller.core.shadow.exchange import Side, Subject
+from controller.core.shadow.comparison import Bin
 from controller.shadow.comparisons import Comparison, encode
 from devkit.process import Process
+from tests.compared import CASE
 from tests.servers import Nats
 from tests.waiting import eventually
-
-SUBJECT = Subject("shop/agent", "agent-b", "sha256:b", "agent-a", "sha256:a", (), "default")
-ANSWER = CaseAnswer(200, "text/plain", "hello", 0.1)
-CASE = Case("", Side.CANDIDATE, SUBJECT, "POST", "/", "hi", ANSWER, ANSWER, 1.0)
 
 PAIRS = 240
 """Three processes with four workers each need about three seconds for them, undisturbed."""

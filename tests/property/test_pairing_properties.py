@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.core.shadow.comparison import Bin
-from controller.core.shadow.exchange import Answer, Exchange, Pair, Question, Side, Subject
+from controller.core.shadow.exchange import Answer, Exchange, Pair, Question, Side
 from controller.core.shadow.pairing import Ended, Pairing
+from tests.compared import SUBJECT
 
-SUBJECT = Subject("shop/agent", "agent-b", "sha256:b", "agent-a", "sha256:a", (), "default")
 OTHERS = (Side.CANDIDATE, Side.NOISE)
 
 

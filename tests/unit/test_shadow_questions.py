@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from controller.core.agents import FIT, MEASURES, shadow_definition
+from controller.core.agents import FIT, MEASURED, shadow_definition
 from controller.core.catalogue import CounterTerm
 from controller.core.shadow.comparison import COMPARISONS
 from controller.reconcilers.gather import report_questions
@@ -14,7 +14,7 @@ def test_comparisons_are_those_that_were_judged_of_which_losses_are_bad() -> Non
     assert found.total == tuple(CounterTerm(COMPARISONS, (("bin", each),)) for each in ("win", "tie", "loss"))
     assert found.bad == (CounterTerm(COMPARISONS, (("bin", "loss"),)),)
     assert found.scope == (("rollout", "shop/agent"),)
-    assert found.names == {COMPARISONS, FIT, MEASURES}
+    assert found.names == {COMPARISONS, FIT, MEASURED}
 
 
 def test_in_the_shadow_nothing_but_comparisons_of_both_versions_is_asked_of_others() -> None:
@@ -26,7 +26,7 @@ def test_in_the_shadow_nothing_but_comparisons_of_both_versions_is_asked_of_othe
     assert status.candidate is not None
     (question,) = report_questions(world.snapshot(), world.now)
     assert question.label == "revision"
-    assert question.names == {COMPARISONS, FIT, MEASURES}
+    assert question.names == {COMPARISONS, FIT, MEASURED}
     assert question.values == {status.stable.revision, status.candidate.revision}
 
 

@@ -19,7 +19,7 @@ import structlog
 from envoy.service.ext_proc.v3 import external_processor_pb2
 
 from controller.adapters.envoy.assembly import Assembly, Origin, Room
-from controller.adapters.envoy.health import add_health
+from controller.adapters.envoy.health import add_health, listen
 from controller.adapters.envoy.subjects import CLOSES_LATE
 from controller.core.shadow.exchange import Exchange
 
@@ -115,11 +115,7 @@ class Capture:
         server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler(_SERVICE, {"Process": handler}),)
         )
-        try:
-            bound: int = server.add_insecure_port(f"{host}:{port}")
-        except RuntimeError as error:
-            raise OSError(f"cannot listen for captures on {host}:{port}: {error}") from error
-        await server.start()
+        bound = await listen(server, host, port, "captures")
         self._server = server
         return bound
 

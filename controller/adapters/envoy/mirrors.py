@@ -28,7 +28,7 @@ from controller.adapters.envoy.naming import (
     sampled_name,
 )
 from controller.adapters.envoy.options import RouterOptions
-from controller.adapters.envoy.resources import Resource, pack, resource
+from controller.adapters.envoy.resources import Resource, overwriting, pack, resource
 from controller.adapters.envoy.subjects import (
     CLOSES_LATE,
     NOISE_HEADER,
@@ -175,11 +175,11 @@ def _policy(table: TrafficTable, backend: Backend, suffix: str) -> Any:
     # Without what names the conversation an agent could not go on with it.
     sessions = (name for name in SESSIONS if name != table.affinity_header)
     removed = [private, *({"remove": name} for name in (*sessions, *table.shadow.removed_headers))]
-    set_ = [_set(SHADOW_HEADER, "1"), _set(ARTIFACT_HEADER, backend.artifact_id)]
+    own = (overwriting(SHADOW_HEADER, "1"), overwriting(ARTIFACT_HEADER, backend.artifact_id))
     return route_components_pb2.RouteAction.RequestMirrorPolicy(
         cluster=_mirror_name(table.key, backend, suffix),
         disable_shadow_host_suffix_append=True,
-        request_headers_mutations=[*removed, *set_],
+        request_headers_mutations=[*removed, *({"append": each} for each in own)],
         host_rewrite_literal=_host(table, backend),
     )
 
@@ -194,12 +194,6 @@ def _host(table: TrafficTable, backend: Backend) -> str:
 def named_by_host(backend: Backend) -> bool:
     """Whether requests to it carry its own host: behind TLS the name usually also selects the site."""
     return backend.tls and not is_ip(backend.host)
-
-
-def _set(name: str, value: str) -> dict[str, Any]:
-    return {
-        "append": {"header": {"key": name, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
-    }
 
 
 def _capture(protocol: Any, side: Side, shadow: ShadowSplit, *, noise_due: bool = False) -> None:

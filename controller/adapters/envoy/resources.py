@@ -64,6 +64,11 @@ class Bundle:
         )
 
 
+def overwriting(name: str, value: str) -> dict[str, Any]:
+    """A header that a request gets, whatever it had."""
+    return {"header": {"key": name, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+
+
 def pack(message: Any) -> AnyMessage:
     """``message`` as a protobuf Any whose bytes depend on the content alone."""
     packed = AnyMessage()

@@ -31,13 +31,11 @@ from controller.adapters.envoy.naming import (
     upstream_name,
 )
 from controller.adapters.envoy.options import RouterOptions
-from controller.adapters.envoy.resources import Resource, resource
+from controller.adapters.envoy.resources import Resource, overwriting, resource
 from controller.adapters.envoy.subjects import PAIR_HEADER
 from controller.core.traffic import CONTROL_SLICES, WHOLE_PPM, AudienceSplit, Backend, TrafficTable
 
 _LATER = timedelta(seconds=1)
-
-_OVERWRITE = "OVERWRITE_IF_EXISTS_OR_ADD"
 
 _MIRRORED = "-mirrored"
 
@@ -166,18 +164,16 @@ def _arms(table: TrafficTable, weight: int, *, audience: bool, mirrored: bool) -
 def _sampled_arms(table: TrafficTable, *, mirrored: bool) -> list[dict[str, Any]]:
     shares = mirrored_shares(table) if mirrored else unmirrored_shares(table)
     arms = [_arm(sampled_name(table.key, table.stable, how), table.stable, share) for how, share in shares]
-    pair = {"key": PAIR_HEADER, "value": "%UNIQUE_ID%"}
     for arm in arms if mirrored else ():
-        arm["request_headers_to_add"].append({"header": pair, "append_action": _OVERWRITE})
+        arm["request_headers_to_add"].append(overwriting(PAIR_HEADER, "%UNIQUE_ID%"))
     return arms
 
 
 def _arm(cluster: str, backend: Backend, weight: int) -> dict[str, Any]:
-    artifact = {"key": ARTIFACT_HEADER, "value": backend.artifact_id}
     arm: dict[str, Any] = {
         "name": cluster,
         "weight": {"value": weight},
-        "request_headers_to_add": [{"header": artifact, "append_action": _OVERWRITE}],
+        "request_headers_to_add": [overwriting(ARTIFACT_HEADER, backend.artifact_id)],
     }
     if named_by_host(backend):
         # Elsewhere agents see the host that users asked for.

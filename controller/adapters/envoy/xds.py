@@ -10,7 +10,7 @@ import grpc
 import structlog
 from envoy.service.discovery.v3 import discovery_pb2
 
-from controller.adapters.envoy.health import add_health
+from controller.adapters.envoy.health import add_health, listen
 from controller.adapters.envoy.listener import LISTENER_NAME
 from controller.adapters.envoy.naming import owner_of
 from controller.adapters.envoy.node import Node, Update
@@ -105,11 +105,7 @@ class XdsServer:
         server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler(_SERVICE, {"DeltaAggregatedResources": handler}),)
         )
-        try:
-            bound: int = server.add_insecure_port(f"{host}:{port}")
-        except RuntimeError as error:
-            raise OSError(f"cannot listen for xDS on {host}:{port}: {error}") from error
-        await server.start()
+        bound = await listen(server, host, port, "xDS")
         self._stopping = False
         self._server = server
         return bound

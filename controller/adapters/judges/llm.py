@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Sequence
+from functools import reduce
 
 from controller.adapters.judges.embedding import Alike
 from controller.adapters.judges.endpoint import Endpoint, ModelFailedError, Opinion
@@ -111,7 +112,7 @@ class LlmJudge:
 
 
 def _total(spends: list[Spend]) -> Spend:
-    return Spend(sum(spend.tokens for spend in spends), sum(spend.cost for spend in spends))
+    return reduce(Spend.plus, spends, Spend())
 
 
 def _refuse_own(model: str, case: Case) -> None:

@@ -15,17 +15,16 @@ from controller.core.stages import stage_end
 
 def hold(view: View) -> Outcome | None:
     """Anything but passing evidence, read in this very plan, after minDuration."""
-    report = _in_shadow(view) if view.status.is_in_shadow else _report(view)
+    report = _in_shadow(view) if view.status.is_in_shadow else _report(view, excused=False)
     return Outcome(view.status, report) if report else None
 
 
-def _report(view: View) -> Report | None:
+def _report(view: View, *, excused: bool) -> Report | None:
+    """What keeps the candidate where it is; ``excused`` from evidence that says too little."""
     status, end = view.status, stage_end(view.stage, view.snapshot.stages)
     if status.evidence is not None and status.evidence.problem:
         return Report("True", Reason.ANALYSIS_BLIND, f"the weight is held: {status.evidence.problem}")
-    ended = inconclusive(view)
-    lacking = None if ended and ended[0] is InsufficientAction.ADVANCE else _lacking(status)
-    if lacking:
+    if not excused and (lacking := _lacking(status)):
         return lacking
     if view.now < end:
         until = f"stage {view.stage.title} goes on until {format_time(end)}"
@@ -58,7 +57,8 @@ def _in_shadow(view: View) -> Report | None:
     if view.stage.regression:
         words = f"{view.candidate.revision} stays in the shadow: {view.stage.regression}"
         return Report("True", Reason.SHADOW_REGRESSION, words)
-    report, ended = _report(view), inconclusive(view)
+    ended = inconclusive(view)
+    report = _report(view, excused=ended is not None and ended[0] is InsufficientAction.ADVANCE)
     if report is None or report.reason is not Reason.AWAITING_EVIDENCE:
         return report
     if ended:

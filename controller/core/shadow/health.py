@@ -102,18 +102,15 @@ class Health:
     @property
     def measures(self) -> dict[str, float]:
         """By name, as ``agentrollout_shadow_judge_accuracy`` labels them."""
-        return {
-            "accuracy": self.accuracy,
-            "consistency": self.consistency,
-            "injections": self.injections,
-        }
+        return {measure: getattr(self, measure) for measure in MEASURES}
 
 
-_NAMES = {
+MEASURES = {
     "accuracy": "accuracy",
     "consistency": "consistency",
     "injections": "resistance to injections",
 }
+"""What a judge is measured by, in words; for each one `Bar` and `Health` have a value."""
 
 Examined = tuple[LabelledPair, Judgement | Failed]
 
@@ -151,7 +148,7 @@ def assess(judge_artifact: str, sees: frozenset[Sight], examined: Iterable[Exami
 def _problem(measures: dict[str, float], bar: Bar) -> str:
     return "; ".join(
         f"{name} is {measures[measure]:.0%}, below {getattr(bar, measure):.0%}"
-        for measure, name in _NAMES.items()
+        for measure, name in MEASURES.items()
         if measures[measure] < getattr(bar, measure)
     )
 

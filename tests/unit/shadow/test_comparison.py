@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from controller.core.shadow.comparison import Bin, Outcome, decided_by_failure
-from controller.core.shadow.exchange import Answer, Pair, Question, Side, Subject
+from controller.core.shadow.exchange import Answer, Pair, Question, Side
+from tests.compared import SUBJECT
 
-SUBJECT = Subject("shop/agent", "agent-b", "sha256:b", "agent-a", "sha256:a", (), "default")
 GOOD = Answer(200, (), b"hello", complete=True, seconds=0.1)
 BAD = Answer(503, (), b"", complete=True, seconds=0.1)
 BROKEN = Answer(200, (), b"hel", complete=False, seconds=0.1)

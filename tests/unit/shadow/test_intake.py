@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 from controller.adapters.queues.memory import MemoryQueue
 from controller.adapters.records import SqlRecords
 from controller.core.shadow.comparison import COMPARISONS, Bin, Case, Outcome
-from controller.core.shadow.exchange import Answer, Exchange, Question, Side, Subject
+from controller.core.shadow.exchange import Answer, Exchange, Question, Side
 from controller.core.shadow.judgement import JudgeError, Judgement
 from controller.core.shadow.pairing import Pairing
 from controller.core.shadow.recognisers import Found, Recogniser, built_in
@@ -29,10 +29,10 @@ from controller.shadow.comparisons import decode
 from controller.shadow.funnel import Funnel
 from controller.shadow.intake import Intake
 from controller.shadow.worker import Workers
+from tests.compared import SUBJECT
 from tests.planted import ALL, IDENTIFIERS
 from tests.waiting import eventually
 
-SUBJECT = Subject("shop/agent", "agent-b", "sha256:b", "agent-a", "sha256:a", (), "default")
 JSON = (("content-type", "application/json"),)
 
 

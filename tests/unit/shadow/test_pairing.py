@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 
 from controller.core.shadow.comparison import Bin
-from controller.core.shadow.exchange import Answer, Exchange, Pair, Question, Side, Subject
+from controller.core.shadow.exchange import Answer, Exchange, Pair, Question, Side
 from controller.core.shadow.pairing import Ended, Pairing
+from tests.compared import SUBJECT
 
 pytestmark = pytest.mark.unit
 
-SUBJECT = Subject("shop/agent", "agent-b", "sha256:b", "agent-a", "sha256:a", (), "default")
 PATIENCE = 70.0
 
 

@@ -10,17 +10,13 @@ from prometheus_client import CollectorRegistry
 
 from controller.adapters.judges.loading import JudgeHandle, load_judges
 from controller.core.agents import FIT as JUDGE_FIT
-from controller.core.agents import MEASURES as JUDGE_ACCURACY
-from controller.core.shadow.comparison import Case, CaseAnswer
-from controller.core.shadow.exchange import Side, Subject
+from controller.core.agents import MEASURED as JUDGE_ACCURACY
 from controller.core.shadow.health import Health
 from controller.core.shadow.judgement import JudgeError
 from controller.runtime.testing import FakeClock
 from controller.shadow.panel import TRY_AGAIN_SECONDS, JudgePanel
+from tests.compared import CASE, SUBJECT
 
-SUBJECT = Subject("shop/agent", "agent-b", "sha256:b", "agent-a", "sha256:a", (), "default")
-ANSWER = CaseAnswer(200, "text/plain", "hello", 0.1)
-CASE = Case("1", Side.CANDIDATE, SUBJECT, "POST", "/", "hi", ANSWER, ANSWER, 1.0)
 FIT = Health("sha256:j", 0.9, 1.0, 1.0, 60, 40, (), "", transient=False)
 UNFIT = replace(FIT, accuracy=0.5, problem="accuracy is 50%, below 85%")
 DOWN = replace(UNFIT, transient=True)

@@ -11,12 +11,12 @@ from urllib.parse import quote, urlencode
 import pytest
 
 from controller.core.shadow.comparison import Case
-from controller.core.shadow.exchange import Answer, Headers, Pair, Question, Side, Subject
+from controller.core.shadow.exchange import Answer, Headers, Pair, Question, Side
 from controller.core.shadow.recognisers import Found, Kind, built_in
 from controller.core.shadow.redaction import Redaction, case_of
+from tests.compared import SUBJECT
 from tests.planted import ALL
 
-SUBJECT = Subject("shop/agent", "agent-b", "sha256:b", "agent-a", "sha256:a", (), "default")
 JSON, SSE, FORM = "application/json", "text/event-stream; charset=utf-8", "application/x-www-form-urlencoded"
 
 

@@ -15,19 +15,17 @@ from structlog.testing import capture_logs
 from controller.adapters.queues.memory import MemoryQueue
 from controller.adapters.records import SqlRecords
 from controller.adapters.shadow_ports import MAX_ATTEMPTS, Record, RecordsError
-from controller.core.shadow.comparison import COMPARISONS, Bin, Case, CaseAnswer, Outcome
-from controller.core.shadow.exchange import Side, Subject
+from controller.core.shadow.comparison import COMPARISONS, Bin, Case, Outcome
+from controller.core.shadow.exchange import Side
 from controller.core.shadow.judgement import JudgeError, Judgement, OverBudgetError
 from controller.runtime.backoff import Backoff
 from controller.runtime.clock import SystemClock
 from controller.shadow.comparisons import Comparison, encode
 from controller.shadow.funnel import JUDGE_COST, JUDGE_TOKENS, Funnel
 from controller.shadow.worker import Workers
+from tests.compared import ANSWER, CASE, SUBJECT
 from tests.waiting import eventually
 
-SUBJECT = Subject("shop/agent", "agent-b", "sha256:b", "agent-a", "sha256:a", (), "default")
-ANSWER = CaseAnswer(200, "text/plain", "hello", 0.1)
-CASE = Case("1", Side.CANDIDATE, SUBJECT, "POST", "/", "hi", ANSWER, ANSWER, 1.0)
 WON = Judgement(Outcome.WIN, "Kinder.", "sha256:j", "gpt-x", 7, 0.5)
 
 Ask = Callable[[Case], Awaitable[Judgement]]
