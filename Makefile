@@ -77,6 +77,16 @@ crds: $(SYNCED) ## Generate crds/ and docs/reference from the models
 	$(RUN) python -m controller.api.crdgen
 	$(RUN) python -m controller.api.docgen
 
+IMAGE ?= agentrollout:dev
+PYTHON_IMAGE ?=
+CONTAINER_TOOL ?= docker
+
+.PHONY: image
+image: ## Build the container image; IMAGE=name:tag, PYTHON_IMAGE=python:3.12-slim@sha256:… pins its base
+	@command -v $(CONTAINER_TOOL) >/dev/null || { \
+	  echo "There is no $(CONTAINER_TOOL) here: install Docker, or name another builder with CONTAINER_TOOL=podman." >&2; exit 1; }
+	$(CONTAINER_TOOL) build $(if $(PYTHON_IMAGE),--build-arg PYTHON_IMAGE=$(PYTHON_IMAGE)) --tag $(IMAGE) .
+
 .PHONY: demo
 demo: $(SYNCED) ## Good and bad versions of an agent, rolled out live; KEEP=1 leaves it running
 	$(RUN) python -m examples.demo $(if $(filter-out 0,$(KEEP)),--keep)

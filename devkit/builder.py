@@ -58,6 +58,10 @@ _KUBERNETES_VERSION = " ".join(
 )
 _CONTROL_PLANE = Module(_GO_MODULES / "controlplane", ("-ldflags", f"{_STRIPPED} {_KUBERNETES_VERSION}"))
 _PROMETHEUS = Module(_GO_MODULES / "prometheus", ("-tags", "remove_all_sd", "-ldflags", _STRIPPED))
+_HELM = Module(
+    _GO_MODULES / "helm",
+    ("-ldflags", f"{_STRIPPED} -X helm.sh/helm/v4/internal/version.version=v4.3.1"),
+)
 _VEGETA = Module(_GO_MODULES / "vegeta", ("-ldflags", _STRIPPED))
 
 PROGRAMS = {
@@ -67,6 +71,7 @@ PROGRAMS = {
         Program("kube-apiserver", _CONTROL_PLANE, "k8s.io/kubernetes/cmd/kube-apiserver"),
         Program("kube-controller-manager", _CONTROL_PLANE, "k8s.io/kubernetes/cmd/kube-controller-manager"),
         Program("kubectl", _CONTROL_PLANE, "k8s.io/kubernetes/cmd/kubectl"),
+        Program("helm", _HELM, "helm.sh/helm/v4/cmd/helm"),
         Program("prometheus", _PROMETHEUS, "github.com/prometheus/prometheus/cmd/prometheus"),
         Program("vegeta", _VEGETA, "github.com/tsenart/vegeta/v12"),
     )

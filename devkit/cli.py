@@ -23,7 +23,7 @@ from devkit.errors import DevkitError
 from devkit.instances import Instance
 from devkit.process import LOOPBACK, wait_until
 from devkit.prometheus import Prometheus, ScrapeJob
-from devkit.toolchain import ALWAYS_NEEDED, Toolchain
+from devkit.toolchain import TESTED_WITH, Toolchain
 
 _UP = "up"
 _JOBS = (
@@ -113,7 +113,7 @@ def build(
 ) -> None:
     """Build what this machine lacks (minutes, once) and print where each program is."""
     toolchain = Toolchain()
-    wanted = tuple(names or ALWAYS_NEEDED)
+    wanted = tuple(names or TESTED_WITH)
     toolchain.ensure(*wanted)
     for each in wanted:
         typer.echo(f"{each}: {toolchain.find(each)}")

@@ -10,11 +10,13 @@ from rich.console import Console
 from devkit.builder import PROGRAMS, Program, cache_root, cached, ensure_built
 from devkit.errors import DevkitError
 
-# A kube-apiserver of a foreign release would test another API than the one we pin, hence never from PATH;
+# A kube-apiserver of a foreign release would test another API than the one we pin, hence never from PATH, nor is Helm,
+# whose next release may render otherwise;
 # kubectl and Prometheus are only spoken to.
 _TAKEN_FROM_PATH = frozenset({"kubectl", "prometheus", "vegeta"})
 _ASSETS = frozenset({"etcd", "kube-apiserver", "kube-controller-manager", "kubectl"})
 ALWAYS_NEEDED = ("etcd", "kube-apiserver", "kube-controller-manager", "kubectl", "prometheus")
+TESTED_WITH = (*ALWAYS_NEEDED, "helm")
 
 
 class Toolchain:

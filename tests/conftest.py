@@ -11,12 +11,12 @@ from devkit.controlplane import ControlPlane
 from devkit.credentials import User
 from devkit.envoy import Envoy
 from devkit.prometheus import Prometheus
-from devkit.toolchain import ALWAYS_NEEDED, Toolchain
+from devkit.toolchain import TESTED_WITH, Toolchain
 from devkit.upstream import StaticUpstream
 
 _TESTS = Path(__file__).parent
 _MARKED_FOLDERS = frozenset(
-    {"unit", "property", "contract", "integration", "simulation", "crds", "bench", "e2e"}
+    {"unit", "property", "contract", "integration", "simulation", "charts", "crds", "bench", "e2e"}
 )
 _REAL_PARTS = frozenset({"control_plane", "prometheus_factory"})
 
@@ -39,7 +39,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if needed and not session.config.option.collectonly:
         capture = session.config.pluginmanager.getplugin("capturemanager")
         with capture.global_and_fixture_disabled():
-            Toolchain().ensure(*ALWAYS_NEEDED)
+            Toolchain().ensure(*TESTED_WITH)
 
 
 @pytest.fixture(scope="session")
