@@ -202,10 +202,13 @@ def kept_on_failure(directory: Path) -> Iterator[None]:
 
 
 def _prepare(cluster: Cluster, stack: ExitStack) -> None:
-    crds = sorted((_ROOT / "crds").glob("*.yaml"))
-    cluster.kubectl("apply", *(f"--filename={path}" for path in crds))
+    folder = _ROOT / "crds"
+    cluster.kubectl("apply", f"--filename={folder}")
     cluster.kubectl(
-        "wait", "--for=condition=Established", "--timeout=30s", *(f"--filename={path}" for path in crds)
+        "wait",
+        "--for=condition=Established",
+        "--timeout=30s",
+        *(f"--filename={path}" for path in folder.glob("agentrollout.dev_*.yaml")),
     )
     cluster.kubectl("create", "namespace", "shop")
     if isinstance(cluster, ExistingCluster):  # any other is gone as a whole

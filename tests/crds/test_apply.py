@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from controller.api.crdgen import KINDS
+from controller.api.policy import BINDING, POLICY
 from devkit.controlplane import ControlPlane
 
 ROOT = Path(__file__).parents[2]
@@ -50,7 +51,10 @@ def test_plain_apply_of_crds_then_examples_works(applied: ControlPlane) -> None:
 
 def test_applying_again_changes_nothing(applied: ControlPlane) -> None:
     objects = [each for path in EXAMPLES for each in yaml.safe_load_all(path.read_text())]
-    assert applied.kubectl("apply", "-f", str(ROOT / "crds")).count("unchanged") == len(KINDS)
+    beside_the_crds = len((POLICY, BINDING))
+    assert (
+        applied.kubectl("apply", "-f", str(ROOT / "crds")).count("unchanged") == len(KINDS) + beside_the_crds
+    )
     assert applied.kubectl("apply", "-f", str(ROOT / "examples")).count("unchanged") == len(objects)
 
 
@@ -65,7 +69,7 @@ def test_the_crds_are_structural_and_their_names_are_taken(applied: ControlPlane
 
 def test_the_crds_fit_the_annotation_of_client_side_apply() -> None:
     for path in (ROOT / "crds").glob("*.yaml"):
-        assert len(json.dumps(yaml.safe_load(path.read_text()))) < MOST_BYTES / 4
+        assert len(json.dumps(list(yaml.safe_load_all(path.read_text())))) < MOST_BYTES / 4
 
 
 @pytest.mark.parametrize("name", ["aro", "agentrollout", "agentrollouts"])
@@ -73,11 +77,20 @@ def test_rollouts_are_found_by_each_of_their_names(name: str, applied: ControlPl
     assert "minimal" in applied.kubectl("get", name)
 
 
-def test_the_category_lists_both_kinds(applied: ControlPlane) -> None:
+def test_the_category_lists_all_kinds(applied: ControlPlane) -> None:
     resources = applied.kubectl("api-resources", "--categories=agents", "-o", "name").split()
-    assert sorted(resources) == ["agentrevisions.agentrollout.dev", "agentrollouts.agentrollout.dev"]
+    assert sorted(resources) == [
+        f"{plural}.agentrollout.dev" for plural in ("agentrevisions", "agentrollouts", "rolloutactions")
+    ]
     assert "agentrollout.agentrollout.dev/minimal" in applied.kubectl("get", "agents", "-o", "name")
 
 
-def test_revisions_have_a_short_name(applied: ControlPlane) -> None:
-    assert applied.kubectl("get", "arev", "-o", "name") == ""
+@pytest.mark.parametrize("name", ["arev", "ract"])
+def test_the_other_kinds_have_short_names(name: str, applied: ControlPlane) -> None:
+    assert applied.kubectl("get", name, "-o", "name") == ""
+
+
+def test_the_policy_of_actions_and_its_binding_come_with_the_crds(applied: ControlPlane) -> None:
+    for each in (POLICY, BINDING):
+        name, kind = each["metadata"]["name"], each["kind"].lower()
+        assert applied.kubectl("get", kind, name, "-o", "name").strip().endswith(f"/{name}")
