@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +12,7 @@ import typer
 
 from controller.adapters.prometheus_http import HttpConfig
 from controller.cli_evidence import explain, judge, metrics, simulate
+from controller.cli_rollouts import lint
 from controller.cli_router import router
 from controller.cli_shadow import shadow
 from controller.cli_values import PrometheusHttpFile, fail, read_address, read_urls
@@ -29,11 +31,15 @@ from controller.settings import (
     read_secret_key,
 )
 
+_AS_PLUGIN = Path(sys.argv[0]).name.startswith("kubectl-")
+"""Whether this is `kubectl agentrollout`, for which kubectl's own completion speaks."""
+
 app = typer.Typer(
     name="agentrollout",
     help="Progressive delivery for AI agents on Kubernetes.",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=not _AS_PLUGIN,
+    rich_markup_mode="markdown",  # lines of docstrings run on, whatever the width
     pretty_exceptions_enable=False,
 )
 
@@ -66,7 +72,10 @@ def _root() -> None:
 
 @app.command()
 def version() -> None:
-    """Print the version."""
+    """Print the version.
+
+    Example: agentrollout version
+    """
     typer.echo(package_version("agentrollout"))
 
 
@@ -174,7 +183,7 @@ def operator(  # noqa: PLR0913, PLR0917  each is a flag of its own
             envvar="AGENTROLLOUT_ALLOWED_HOSTS",
             metavar="[NAMESPACE=]HOST",
             callback=_grants,
-            help="A host, or all hosts of a domain as in shop=*.shop.example.com, that a namespace may serve; repeat it "
+            help="A host, or all hosts of a domain as in `shop=*.shop.example.com`, that a namespace may serve; repeat it "
             "as above. None: every namespace may serve any host that no older rollout serves.",
         ),
     ] = None,
@@ -234,10 +243,10 @@ app.add_typer(router, name="router")
 app.add_typer(metrics, name="metrics")
 app.add_typer(judge, name="judge")
 app.add_typer(shadow, name="shadow")
-app.command()(simulate)
-app.command()(explain)
+for command in (simulate, explain, lint):
+    app.command()(command)
 
 
 def main() -> None:
-    """Entry point of the console script."""
-    app()
+    """Entry point of the console scripts: the command by itself, and as a plugin of kubectl."""
+    app(prog_name="kubectl agentrollout" if _AS_PLUGIN else "agentrollout")

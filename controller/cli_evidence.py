@@ -81,6 +81,8 @@ def explain(
     """Show the evidence for and against a rollout's candidate: what each metric says, what is missing, and over time.
 
     Of a candidate that was taken back it shows the evidence that decided.
+
+    Example: agentrollout explain support-agent -n shop --prometheus-url http://127.0.0.1:9090
     """
     from controller.cli_explain import run  # noqa: PLC0415  see above
 
@@ -99,8 +101,8 @@ def simulate(
         list[str] | None,
         typer.Option(
             callback=_faults,
-            help="What is worse about the candidate: errors*3@10m has three times the errors from ten minutes after its "
-            "first request on, latency*2 twice every latency from the start. Each is simulated by itself.",
+            help="What is worse about the candidate: `errors*3@10m` has three times the errors from ten minutes after its "
+            "first request on, `latency*2` twice every latency from the start. Each is simulated by itself.",
         ),
     ] = None,
     audience: Annotated[
@@ -112,6 +114,8 @@ def simulate(
     """Deliver a rollout in virtual time: how long it takes, how often it errs, how fast it catches faults.
 
     Plan and statistics are the operator's own; users, router and metrics are random numbers.
+
+    Example: agentrollout simulate -f rollout.yaml --traffic 2000/min --error-rate 2% --fault 'errors*3@10m'
     """
     from controller.cli_simulate import run  # noqa: PLC0415  see above
 

@@ -183,7 +183,10 @@ def losses(
     records: RecordsUrl = _RECORDS,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many are shown.")] = 20,
 ) -> None:
-    """List the candidates' last losses against stable, newest first."""
+    """List the candidates' last losses against stable, newest first.
+
+    Example: agentrollout shadow losses support-agent -n shop
+    """
     from controller.cli_records import losses as run  # noqa: PLC0415  see above
 
     run(f"{namespace}/{name}", records, limit)
@@ -194,7 +197,10 @@ def show(
     comparison: ComparisonId,
     records: RecordsUrl = _RECORDS,
 ) -> None:
-    """Show the question, both answers side by side, and what judge and people say."""
+    """Show the question, both answers side by side, and what judge and people say.
+
+    Example: agentrollout shadow show 7f3c09d1
+    """
     from controller.cli_records import show as run  # noqa: PLC0415  see above
 
     run(comparison, records)
@@ -227,7 +233,10 @@ def agreement(
     namespace: Namespace = "default",
     records: RecordsUrl = _RECORDS,
 ) -> None:
-    """Show how far judges and people say the same, with Cohen's kappa."""
+    """Show how far judges and people say the same, with Cohen's kappa.
+
+    Example: agentrollout shadow agreement support-agent -n shop
+    """
     from controller.cli_records import agreement as run  # noqa: PLC0415  see above
 
     run(f"{namespace}/{name}" if name else None, records)

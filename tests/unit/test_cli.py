@@ -2,9 +2,14 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from controller.cli import app
@@ -23,10 +28,26 @@ def test_the_version_is_printed() -> None:
     assert re.match(r"\d+\.\d+\.\d+", output)
 
 
-def test_help_has_an_example() -> None:
-    code, output = run("operator", "--help")
+def commands(command: Any, *path: str) -> Iterator[tuple[str, ...]]:
+    """Every command that can be given, by its words."""
+    if not hasattr(command, "commands"):
+        yield path
+        return
+    for name, inner in command.commands.items():
+        yield from commands(inner, *path, name)
+
+
+@pytest.mark.parametrize("words", list(commands(typer.main.get_command(app))), ids=" ".join)
+def test_the_help_of_every_command_has_an_example(words: tuple[str, ...]) -> None:
+    code, output = run(*words, "--help")
     assert code == 0
-    assert "Example: agentrollout operator" in output
+    assert f"Example: agentrollout {' '.join(words)}" in output
+
+
+def test_the_command_is_a_plugin_of_kubectl_by_its_second_name() -> None:
+    plugin = Path(sys.executable).with_name("kubectl-agentrollout")
+    printed = subprocess.run([plugin, "lint", "--help"], check=True, capture_output=True, text=True).stdout
+    assert "Usage: kubectl agentrollout lint" in printed
 
 
 @pytest.mark.parametrize(

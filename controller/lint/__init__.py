@@ -1,0 +1,1 @@
+"""What the API server would refuse an object for, found without an API server."""
