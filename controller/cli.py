@@ -12,7 +12,7 @@ import typer
 
 from controller.adapters.prometheus_http import HttpConfig
 from controller.cli_evidence import explain, judge, metrics, simulate
-from controller.cli_rollouts import lint
+from controller.cli_rollouts import diff, get, history, lint, status
 from controller.cli_router import router
 from controller.cli_shadow import shadow
 from controller.cli_values import PrometheusHttpFile, fail, read_address, read_urls
@@ -243,7 +243,7 @@ app.add_typer(router, name="router")
 app.add_typer(metrics, name="metrics")
 app.add_typer(judge, name="judge")
 app.add_typer(shadow, name="shadow")
-for command in (simulate, explain, lint):
+for command in (get, status, history, diff, explain, lint, simulate):
     app.command()(command)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, NoReturn, TypeVar
 
@@ -65,6 +67,43 @@ PrometheusHttpFile = Annotated[
     ),
 ]
 """The option of every command that asks a Prometheus."""
+
+
+class Output(StrEnum):
+    """How objects are printed."""
+
+    TABLE = "table"
+    WIDE = "wide"
+    JSON = "json"
+    YAML = "yaml"
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Which cluster a command speaks to, as kubectl is told.
+
+    Attributes:
+        kubeconfig: Path of a kubeconfig; None looks where kubectl does.
+        context: Context within it; None takes its current one.
+        namespace: None takes the context's, else ``default``.
+    """
+
+    kubeconfig: str | None
+    context: str | None
+    namespace: str | None
+
+
+Kubeconfig = Annotated[
+    str | None, typer.Option(metavar="FILE", help="Left out: $KUBECONFIG, the pod's account, ~/.kube/config.")
+]
+Context = Annotated[str | None, typer.Option(metavar="NAME", help="Context within the kubeconfig.")]
+Namespace = Annotated[
+    str | None,
+    typer.Option("-n", "--namespace", metavar="NAME", help="Left out: the context's, else default."),
+]
+OutputOption = Annotated[
+    Output, typer.Option("-o", "--output", help="wide shows more; json and yaml are for programs.")
+]
 
 
 def fail(message: str, code: ExitCode) -> NoReturn:

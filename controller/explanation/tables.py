@@ -58,7 +58,9 @@ def verdicts(metrics: Sequence[MetricStatus], evaluated_at: datetime | None) -> 
         evaluated_at: Of when they are: status is written with news, or once a minute.
     """
     title = "Evidence of the stage" + (f", as stored at {_clock(evaluated_at)}" if evaluated_at else "")
-    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
+    table = Table(
+        box=box.SIMPLE_HEAD, title=title, title_justify="left", padding=(0, 1, 0, 0), pad_edge=False
+    )
     table.add_column("metric", no_wrap=True)
     table.add_column("verdict")
     for name in ("candidate", "stable", "e-value", "fails at"):

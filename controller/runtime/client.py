@@ -79,10 +79,11 @@ class ResourceClient:
         timeout: Deadline of one request but a watch, seconds.
         namespace: Limits lists and watches to one namespace.
         label_selector: Limits lists and watches to objects with these labels, such as ``app=shop``.
+        field_selector: Limits them to objects with these fields, such as ``metadata.name=agent``.
         metadata_only: Have lists and watches give nothing but the metadata of each object.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  each selector is one of the API's own
         self,
         transport: Transport,
         resource: Resource,
@@ -91,6 +92,7 @@ class ResourceClient:
         timeout: float = 10.0,
         namespace: str = "",
         label_selector: str = "",
+        field_selector: str = "",
         metadata_only: bool = False,
     ) -> None:
         self.resource = resource
@@ -98,7 +100,8 @@ class ResourceClient:
         self._field_manager = field_manager
         self._timeout = timeout
         self._collection = resource.path(namespace)
-        self._selection = {"labelSelector": label_selector} if label_selector else {}
+        selectors = {"labelSelector": label_selector, "fieldSelector": field_selector}
+        self._selection = {name: text for name, text in selectors.items() if text}
         self._list_type = _METADATA_LIST if metadata_only else _JSON
         self._watch_type = _METADATA if metadata_only else _JSON
 

@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -100,6 +101,11 @@ class KubernetesTransport:
     def host(self) -> str:
         """URL of the API server."""
         return str(self._client.configuration.host)
+
+    @property
+    def namespace(self) -> str:
+        """The namespace that the kubeconfig's context names; ``""`` if it names none."""
+        return self._loader.namespace
 
     async def close(self) -> None:
         """Close all connections; running requests fail with Unavailable."""
@@ -218,6 +224,16 @@ class ConfigurationLoader:
     def __init__(self, kubeconfig: str | None, context: str | None) -> None:
         self._kubeconfig = kubeconfig or os.environ.get("KUBECONFIG") or None
         self._context = context
+        self.namespace = ""
+        """What the context names as its namespace; known once it was loaded."""
+
+    @property
+    def _path(self) -> str:
+        return self._kubeconfig or "~/.kube/config"
+
+    def _is_there(self) -> bool:
+        """Of several files, as in KUBECONFIG, those that are not there are passed over."""
+        return any(Path(path).expanduser().exists() for path in self._path.split(os.pathsep))
 
     async def load(self) -> Any:
         """A fresh client configuration.
@@ -236,21 +252,22 @@ class ConfigurationLoader:
         in_cluster = (
             self._kubeconfig is None and self._context is None and "KUBERNETES_SERVICE_HOST" in os.environ
         )
-        tried = (
-            "the pod's service account"
-            if in_cluster
-            else f"kubeconfig {self._kubeconfig or '~/.kube/config'}"
-        )
+        if not in_cluster and not self._is_there():
+            raise ConfigurationError(
+                f"there is no kubeconfig {self._path}: name one by --kubeconfig or $KUBECONFIG"
+            )
+        tried = "the pod's service account" if in_cluster else f"kubeconfig {self._path}"
         try:
             if in_cluster:
                 kube_config.load_incluster_config(configuration)  # type: ignore[no-untyped-call]
             else:
-                await kube_config.load_kube_config(  # type: ignore[no-untyped-call]
+                loaded = await kube_config.load_kube_config(  # type: ignore[no-untyped-call]
                     config_file=self._kubeconfig,
                     context=self._context,
                     client_configuration=configuration,
                     persist_config=False,
                 )
+                self.namespace = str(loaded.current_context["context"].get("namespace") or "")
         except (kube_config.ConfigException, OSError, ValueError) as error:
             raise ConfigurationError(f"no usable Kubernetes configuration in {tried}: {error}") from error
         configuration.proxy = configuration.proxy or _environment_proxy(configuration.host)

@@ -50,8 +50,12 @@ async def test_a_user_without_rights_is_told_so(control_plane: ControlPlane, nam
 
 
 async def test_an_unusable_kubeconfig_is_named(tmp_path: Any) -> None:
-    with pytest.raises(ConfigurationError, match=r"no usable Kubernetes configuration in .*nowhere"):
+    with pytest.raises(ConfigurationError, match=r"there is no kubeconfig .*nowhere"):
         await KubernetesTransport.connect(kubeconfig=str(tmp_path / "nowhere.kubeconfig"))
+    empty = tmp_path / "empty.kubeconfig"
+    empty.write_text("{}")
+    with pytest.raises(ConfigurationError, match=r"no usable Kubernetes configuration in .*empty"):
+        await KubernetesTransport.connect(kubeconfig=str(empty))
 
 
 @pytest.mark.parametrize("watch_list", [True, False], ids=["WatchList", "list and watch"])
