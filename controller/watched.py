@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from controller.api.agent import SourceKind
+from controller.reconcilers.actions import ACTIONS, BY_ROLLOUT, ObservedAction, observe_action
 from controller.reconcilers.observed import (
     REVISIONS,
     ROLLOUTS,
@@ -53,6 +54,8 @@ class Watched:
         revisions: Follows AgentRevisions.
         services: Follows Services.
         slices: Follows EndpointSlices.
+        action_client: Of RolloutActions.
+        actions: Follows RolloutActions.
         sources: What references lead to.
         source_watches: Follow ConfigMaps and Secrets once someone refers to one.
     """
@@ -63,6 +66,8 @@ class Watched:
     revisions: Informer[ObservedRevision]
     services: Informer[ObservedService]
     slices: Informer[ObservedSlice]
+    action_client: ResourceClient
+    actions: Informer[ObservedAction]
     sources: Sources
     source_watches: tuple[SourceWatch, ...]
 
@@ -76,8 +81,25 @@ class Watched:
         rollouts, revisions = _informers(rollout_client, revision_client, clock, metrics)
         services, slices = _service_informers(transport, clock, metrics)
         sources, watches = _sources(settings, transport, rollouts.store, clock, metrics)
+        action_client = ResourceClient(transport, ACTIONS, field_manager=FIELD_MANAGER)
+        actions = Informer(
+            action_client,
+            observe_action,
+            clock,
+            indexers={BY_ROLLOUT: lambda observed: (observed.rollout,)},
+            metrics=metrics,
+        )
         return cls(
-            rollout_client, revision_client, rollouts, revisions, services, slices, sources, tuple(watches)
+            rollout_client,
+            revision_client,
+            rollouts,
+            revisions,
+            services,
+            slices,
+            action_client,
+            actions,
+            sources,
+            tuple(watches),
         )
 
     def join(self, manager: Manager) -> None:
@@ -86,6 +108,8 @@ class Watched:
         manager.add_informer(self.revisions)
         manager.add_informer(self.services)
         manager.add_informer(self.slices)
+        # Where its CRD is older than the operator and lacks them, everything else goes on.
+        manager.add_runnable("actions", self.actions.run)
         for watch in self.source_watches:
             manager.add_runnable(watch.name, watch.run)
 

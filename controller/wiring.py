@@ -18,6 +18,7 @@ from controller.adapters.failover import FailoverSource
 from controller.adapters.ports import MetricSource
 from controller.adapters.prometheus import PrometheusSource
 from controller.api.quantities import format_percent
+from controller.reconcilers.actions import BINDINGS, POLICIES, Actions
 from controller.reconcilers.backends import Backends
 from controller.reconcilers.deletion import Deletion
 from controller.reconcilers.gather import Gatherer
@@ -154,6 +155,14 @@ def build_manager(
         teller=Teller(recorder),
         deletion=deletion,
         unreadable=UnreadableTeller(written, recorder, clock),
+        actions=Actions(
+            watched.actions.store,
+            WriteThrough(watched.action_client, watched.actions.store),
+            ResourceClient(transport, POLICIES, field_manager=FIELD_MANAGER),
+            ResourceClient(transport, BINDINGS, field_manager=FIELD_MANAGER),
+            clock,
+            metrics,
+        ),
     )
     queue = WorkQueue(CONTROLLER, clock, metrics=runtime_metrics)
     roles = RoleReconciler(
@@ -170,6 +179,9 @@ def build_manager(
     replicas.fleet.on_change(queue.add)
     publisher.on_change(queue.add)
     watched.sources.on_change(queue.add)
+    watched.actions.on_change(
+        lambda _key, old, new: queue.add_all({each.rollout for each in (old, new) if each})
+    )
     router.on_change(lambda key: _acknowledged(key, publisher, metrics, router))
     router.on_change(queue.add)
     for behind in (endpoints, images):

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from controller.api.action import ActionName, ActionPhase, ActionSpec
 from controller.api.agent import Agent, Code
 from controller.api.rollout import AgentRollout
 from controller.api.status import VersionRef
 from controller.core.artifact import artifact_id, revision_name
 from controller.core.catalogue import CounterTerm, LatencyDefinition, MetricDefinition
-from controller.core.snapshot import Endpoints, Latch, Problem, Revision, Samples, Snapshot
+from controller.core.plan import Plan
+from controller.core.snapshot import Action, Endpoints, Latch, Problem, Revision, Samples, Snapshot, Window
 from controller.core.tally import Catalogue
 from controller.core.traffic import Backend, ServicePort
 from controller.simulation.world import START, World
@@ -102,6 +104,10 @@ class VirtualRollout(World):
     """How many endpoints of each Service are ready, of how many; one of one unless said."""
     images: dict[str, frozenset[str] | None] = field(default_factory=dict)
     """What runs behind each Service; of one image that has its name unless said."""
+    actions: list[Action] = field(default_factory=list)
+    """What people have asked for."""
+    window: Window | None = None
+    """What the calendar says."""
 
     def want(self, url: str) -> None:
         """Change spec.agent, which is a new artifact."""
@@ -132,7 +138,41 @@ class VirtualRollout(World):
             latch=self.latch,
             stable_endpoints=self._endpoints(status.stable),
             candidate_endpoints=self._endpoints(status.candidate),
+            actions=tuple(self.actions),
+            window=self.window,
         )
+
+    def step(self) -> Plan:
+        """Plan once, store what it says, and have actions show what became of them."""
+        decided = super().step()
+        self.show()
+        return decided
+
+    def ask(self, name: ActionName, by: str = "alice", *, artifact: str = "", problem: str = "") -> Action:
+        """A person asks for something about an artifact, the candidate's unless said."""
+        number, candidate = len(self.actions) + 1, self.rollout.status.candidate
+        spec = ActionSpec(
+            rollout="agent",
+            artifact_id=artifact or (candidate.artifact_id if candidate else "sha256:" + "0" * 64),
+            action=name,
+            reason=f"reason {number}",
+            requested_by=by,
+        )
+        asked = Action(f"uid-{number}", f"action-{number}", (self.now, number), spec, problem=problem)
+        self.actions.append(asked)
+        return asked
+
+    def became(self, asked: Action) -> tuple[ActionPhase, str]:
+        """What became of it, as it shows itself or as status says before."""
+        record = next((r for r in self.rollout.status.actions if r.uid == asked.uid), None)
+        if record is not None:
+            return record.phase, record.message
+        return next((a.phase, a.problem) for a in self.actions if a.uid == asked.uid)
+
+    def show(self) -> None:
+        """Actions show what status says became of them."""
+        became = {record.uid: record.phase for record in self.rollout.status.actions}
+        self.actions = [replace(a, phase=became.get(a.uid, a.phase)) for a in self.actions]
 
     def read(self) -> Samples:
         return Samples(self.now, problem=self.blind) if self.blind else super().read()

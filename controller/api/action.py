@@ -46,6 +46,11 @@ class ActionPhase(StrEnum):
     REFUSED = "Refused"
     """It may not be done, or there was nothing to do; the message says why."""
 
+    @property
+    def is_final(self) -> bool:
+        """Whether it was decided."""
+        return self is not ActionPhase.PENDING
+
 
 def _text(longest: int, what: str) -> WithJsonSchema:
     return checked_text(longest, rule("self.size() > 0", f"must say {what}"))

@@ -44,6 +44,15 @@ class Audience(Model):
     )
 
 
+class Approval(Model):
+    """Who has to agree before a stage begins."""
+
+    required: Annotated[int, Field(ge=1, le=10)] = Field(
+        default=1,
+        description="How many different people must approve of the candidate, by RolloutActions, before the stage begins.",
+    )
+
+
 class Stage(Model):
     """One step: at least one of weight and audience is set."""
 
@@ -68,6 +77,10 @@ class Stage(Model):
     )
     min_requests: Annotated[int, Field(ge=1, le=1_000_000_000)] = Field(
         default=100, description="The candidate must have answered this many requests in this stage."
+    )
+    approval: Approval | None = Field(
+        default=None,
+        description="The stage does not begin before people have approved of the candidate. Left out: nobody is asked.",
     )
 
     @property

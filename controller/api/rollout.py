@@ -199,6 +199,12 @@ class RolloutSpec(Model):
         default=5, description="How many old AgentRevisions are kept."
     )
 
+    action_history_limit: Annotated[int, Field(ge=0, le=1000)] = Field(
+        default=100,
+        description="How many RolloutActions are kept of those that were decided: the newest. They are the record of who did "
+        "what, and why.",
+    )
+
     @property
     def all_stages(self) -> list[Stage]:
         """The stages, after the one in the shadow if there is one."""
@@ -223,3 +229,8 @@ class AgentRollout(Model):
     metadata: ObjectMeta
     spec: RolloutSpec
     status: RolloutStatus = Field(default_factory=RolloutStatus)
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether nothing may rise, by the spec or by a person; both have to let go."""
+        return self.spec.paused or self.status.pause is not None

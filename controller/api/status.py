@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from controller.api.action import ActionName, ActionPhase
 from controller.api.agent import PromptSource
 from controller.api.delivery import Analysis, Stage
 from controller.api.guardrails import GuardrailAction
@@ -46,6 +47,42 @@ class CandidateRef(VersionRef):
     attempt: int = Field(default=1, description="Counts the explicit tries of this artifact.")
 
 
+class Asked(Model):
+    """What a person asked for by a RolloutAction."""
+
+    by: str = Field(description="Who.")
+    reason: str = Field(description="Why, in their words.")
+    at: Time = Field(description="When it was taken up.")
+
+    @property
+    def words(self) -> str:
+        """Who and why, for a message."""
+        return f"{self.by} ({self.reason})"
+
+
+class ActionRecord(Asked):
+    """What became of a RolloutAction, until the action itself shows it."""
+
+    uid: str = Field(description="The action's uid: it is taken up once.")
+    name: str = Field(description="The action's name.")
+    action: ActionName = Field(description="What was asked for.")
+    phase: ActionPhase = Field(description="Applied, Expired or Refused.")
+    message: str = Field(description="What was done, or why nothing was.")
+
+
+class Approved(Asked):
+    """One person's approval of the candidate for one stage."""
+
+    stage: int = Field(description="Position of the stage in the frozen list of stages, from 0.")
+
+
+class Attempt(Model):
+    """How often an artifact was tried."""
+
+    artifact_id: str = Field(description="The artifact.")
+    attempt: int = Field(description="The number of its last attempt.")
+
+
 class StageStatus(Model):
     """The stage the candidate is in."""
 
@@ -63,6 +100,11 @@ class StageStatus(Model):
         default="",
         description="With shadow.onRegression: Hold, what showed that the candidate's answers are worse: it keeps the candidate "
         "in the shadow.",
+    )
+    promoted: Asked | None = Field(
+        default=None,
+        description="Who ended the stage's waiting: it goes on to the next without more time or evidence, unless something has "
+        "failed.",
     )
 
 
@@ -302,6 +344,20 @@ class RolloutStatus(Model):
     rolled_back: Annotated[list[str], Field(max_length=100)] = Field(
         default_factory=list,
         description="Artifact IDs that were taken back and are not tried again, newest last.",
+    )
+    pause: Asked | None = Field(
+        default=None,
+        description="Who paused this candidate by a RolloutAction; spec.paused is another matter.",
+    )
+    approvals: Annotated[list[Approved], Field(max_length=200)] = Field(
+        default_factory=list, description="Who has approved of this candidate, for which stage."
+    )
+    attempts: Annotated[list[Attempt], Field(max_length=100)] = Field(
+        default_factory=list, description="How often artifacts were tried that somebody had tried anew."
+    )
+    actions: Annotated[list[ActionRecord], Field(max_length=100)] = Field(
+        default_factory=list,
+        description="What became of RolloutActions that do not show it themselves yet; written together with what they did.",
     )
     resolved: list[ResolvedReferences] = Field(
         default_factory=list,

@@ -130,7 +130,7 @@ def _state(view: View, status: RolloutStatus, *, rejected: bool) -> State:
     if rejected:
         return State.REJECTED
     if status.candidate is not None:
-        return State.PAUSED if view.snapshot.rollout.spec.paused else _candidate_state(status)
+        return State.PAUSED if view.snapshot.rollout.is_paused else _candidate_state(status)
     if status.stable is not None and status.stable.artifact_id == view.wanted:
         return State.STABLE
     return State.ROLLED_BACK if view.wanted in status.rolled_back else State.PENDING

@@ -121,6 +121,8 @@ class View:
                 "candidate": None,
                 "stage": None,
                 "stalled": None,
+                "pause": None,
+                "approvals": [],
                 "weight": 0,
                 "frozen": None,
                 "analysis": [],

@@ -10,7 +10,7 @@ from controller.api.status import RolloutStatus, Stalled
 from controller.core.agents import definitions
 from controller.core.guardrails import is_held
 from controller.core.outcome import Outcome, View
-from controller.core.stages import comparisons, needs_past, stage_end, watch_name
+from controller.core.stages import WAITS, comparisons, needs_past, stage_end, watch_name
 
 
 def stalled(view: View, outcome: Outcome) -> Stalled | None:
@@ -59,10 +59,10 @@ def _position(status: RolloutStatus) -> tuple[str, int, int | None] | None:
 
 def _is_stuck(view: View, outcome: Outcome) -> bool:
     """Whether it should have gone on by now, and neither people, nor unfit evidence, nor a lack of requests keeps it."""
-    status, spec = outcome.status, view.snapshot.rollout.spec
-    if spec.paused or (status.evidence is not None and status.evidence.problem):
+    status = outcome.status
+    if view.snapshot.rollout.is_paused or (status.evidence is not None and status.evidence.problem):
         return False
-    if any(metric.reason for metric in status.analysis):
+    if outcome.progressing.reason in WAITS or any(metric.reason for metric in status.analysis):
         return False
     if status.stage is None:
         return not (view.is_programmed and needs_past(status, view.snapshot.stages))

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from controller.api.action import ActionPhase, ActionSpec
 from controller.api.delivery import Analysis, Stage
 from controller.api.reasons import Reason
 from controller.api.rollout import AgentRollout
-from controller.api.status import ResolvedReferences
+from controller.api.status import Asked, ResolvedReferences
 from controller.core.counts import Series
 from controller.core.traffic import Backend, Programmed
 
@@ -115,6 +116,40 @@ class Samples:
 
 
 @dataclass(frozen=True, slots=True)
+class Window:
+    """Whether weight may rise now, by the calendar.
+
+    Attributes:
+        is_open: Whether it may.
+        changes_at: When that ends, or begins; None if never.
+    """
+
+    is_open: bool
+    changes_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """A RolloutAction.
+
+    Attributes:
+        uid: Tells it from a later one of the same name.
+        name: Object name.
+        order: Smaller is older.
+        spec: What is asked, by whom and why.
+        phase: What became of it, as far as it shows itself.
+        problem: Why it may not be done whatever it is; empty if it may.
+    """
+
+    uid: str
+    name: str
+    order: tuple[datetime, int]
+    spec: ActionSpec
+    phase: ActionPhase = ActionPhase.PENDING
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Latch:
     """A cut that was pushed to the data plane and is not stored in status yet.
 
@@ -150,6 +185,9 @@ class Snapshot:
         candidate_endpoints: What stands behind the candidate; None if that is no Service.
         resolved: What the wanted artifact's references led to; None if it has none or they were not resolved.
         drift: What references no longer lead to; None if nobody looked.
+        actions: The rollout's RolloutActions, decided ones too.
+        window: What the windows of the spec say; None if it has none.
+        abort: Who asks for the candidate to be taken back; known once actions were taken up.
     """
 
     rollout: AgentRollout
@@ -164,6 +202,9 @@ class Snapshot:
     candidate_endpoints: Endpoints | None = None
     resolved: ResolvedReferences | None = None
     drift: tuple[Drift, ...] | None = None
+    actions: tuple[Action, ...] = ()
+    abort: Asked | None = None
+    window: Window | None = None
 
     @property
     def stages(self) -> list[Stage]:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from controller.api.delivery import ROUTER_METRICS, WHOLE_PPM, Stage
 from controller.api.quantities import format_percent
+from controller.api.reasons import ConditionType, Reason
 from controller.api.rollout import AgentRollout, InFlightAction
 from controller.api.status import RolloutStatus, StageStatus
 from controller.core.shadow.exchange import Subject
@@ -19,6 +20,9 @@ from controller.core.traffic import (
     has_control_slices,
     most_sampled_ppm,
 )
+
+WAITS = frozenset({Reason.AWAITING_APPROVAL, Reason.OUTSIDE_WINDOW})
+"""Reasons of Progressing for a candidate that people or the calendar keep where it is."""
 
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
@@ -213,13 +217,16 @@ def evaluation_due(
 
     Besides every interval it is read at the very end of a stage, so that a short stage does not wait for a tick. An
     instant in the future (a clock was set back) counts as now. The intervals of all rollouts end on one grid, so that
-    those that end together are read together. Before the first stage a paused rollout reads nothing: its past would be
-    old by the time of the first request.
+    those that end together are read together. Before the first stage a rollout that is paused, or waits for people or a window,
+    reads nothing: its past would be old by the time of the first request.
     """
     if status.candidate is None:
         return None
     evaluated = min((status.evidence and status.evidence.evaluated_at) or LONG_AGO, now)
     if status.stage is None:
+        said = status.condition(ConditionType.PROGRESSING)
+        if said is not None and said.reason in WAITS:
+            return None
         again = _on_grid(evaluated + interval, interval) if evaluated > LONG_AGO else LONG_AGO
         return again if needs_past(status, stages) and not paused else None
     if status.stage.programmed_at is None:

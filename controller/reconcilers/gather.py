@@ -20,7 +20,7 @@ from controller.core.counts import Series
 from controller.core.guardrails import read_definitions
 from controller.core.queries import queries
 from controller.core.references import UNRESOLVED
-from controller.core.snapshot import Answer, Endpoints, Problem, Revision, Samples, Snapshot
+from controller.core.snapshot import Action, Answer, Endpoints, Problem, Revision, Samples, Snapshot
 from controller.core.stages import Arm, comparisons, evaluation_due, sampled_ppm
 from controller.core.tally import Catalogue
 from controller.reconcilers.backends import Backends, host_problem
@@ -78,8 +78,8 @@ class Gatherer:
         self._catalogue = catalogue
         self._shadows = shadows
 
-    def snapshot(self, observed: ObservedRollout) -> Snapshot:
-        """The rollout as it is now, without evidence."""
+    def snapshot(self, observed: ObservedRollout, actions: tuple[Action, ...] = ()) -> Snapshot:
+        """The rollout as it is now, with what people ask of it, without evidence."""
         rollout = self._publisher.owned(observed)
         key, status = rollout.metadata.key, rollout.status
         revisions = tuple(found.revision for found in self._revisions.by_index(BY_OWNER, key))
@@ -94,6 +94,7 @@ class Gatherer:
             stable_endpoints=self._endpoints(status.stable, revisions),
             candidate_endpoints=self._endpoints(status.candidate, revisions),
             resolved=observed.resolved,
+            actions=actions,
         )
 
     async def with_evidence(
@@ -107,7 +108,7 @@ class Gatherer:
             is_cut: Whether users would lose the candidate by a snapshot: then nothing else is waited for.
         """
         status = snapshot.rollout.status
-        paused = snapshot.rollout.spec.paused
+        paused = snapshot.rollout.is_paused
         due = evaluation_due(status, snapshot.stages, snapshot.analysis.interval, now, paused=paused)
         if due is None or due > now:
             return snapshot

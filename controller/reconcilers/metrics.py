@@ -6,6 +6,7 @@ from contextlib import suppress
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from controller.api.action import ActionName, ActionPhase
 from controller.api.status import RolloutStatus
 from controller.core.traffic import WHOLE_PPM
 from controller.reconcilers.evidence_metrics import EvidenceMetrics
@@ -20,6 +21,7 @@ class RolloutMetrics:
     Attributes:
         weight: The candidate's wanted share of ``rollout``, 0 to 1; there is no series while nothing is on its way.
         cuts: Times the candidate of ``rollout`` was taken off, by ``rule``.
+        actions: RolloutActions about ``rollout`` that were decided, by ``action`` and ``phase``.
         cut_seconds: From pushing a cut to its acknowledgement by every connected router.
         evidence: What the evidence says of every candidate.
     """
@@ -39,6 +41,12 @@ class RolloutMetrics:
             "agentrollout_cuts_total",
             "Times the candidate was taken off.",
             ["rollout", "rule"],
+            registry=registry,
+        )
+        self.actions = Counter(
+            "agentrollout_actions_total",
+            "What became of RolloutActions; who asked, and why, is in the actions themselves, in events and in logs.",
+            ["rollout", "action", "phase"],
             registry=registry,
         )
         self.cut_seconds = Histogram(
@@ -61,6 +69,10 @@ class RolloutMetrics:
         self._pushed[key] = self._clock.monotonic()
         self.cuts.labels(rollout=key, rule=rule).inc()
 
+    def action(self, key: str, name: ActionName, phase: ActionPhase) -> None:
+        """An action was decided."""
+        self.actions.labels(rollout=key, action=name.value, phase=phase.value).inc()
+
     def cut_acknowledged(self, key: str) -> float | None:
         """The pushed cut is in force; seconds since it was pushed, None if none was."""
         pushed = self._pushed.pop(key, None)
@@ -82,6 +94,7 @@ class RolloutMetrics:
         self._show_no_weight(key)
         self.evidence.forget(key)
         self.cuts.remove_by_labels({"rollout": key})
+        self.actions.remove_by_labels({"rollout": key})
 
     def _show_no_weight(self, key: str) -> None:
         with suppress(KeyError):

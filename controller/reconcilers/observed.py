@@ -32,7 +32,21 @@ ROLLOUTS = Resource(GROUP, VERSION, "agentrollouts", "AgentRollout")
 REVISIONS = Resource(GROUP, VERSION, "agentrevisions", "AgentRevision")
 
 _DECISIVE = frozenset(
-    {"stable", "candidate", "stage", "stalled", "weight", "frozen", "evidence", "rolledBack", "resolved"}
+    {
+        "stable",
+        "candidate",
+        "stage",
+        "stalled",
+        "weight",
+        "frozen",
+        "evidence",
+        "rolledBack",
+        "resolved",
+        "pause",
+        "approvals",
+        "attempts",
+        "actions",
+    }
 )
 """The fields of status that are state; all others are reports."""
 

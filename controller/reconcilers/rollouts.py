@@ -19,8 +19,9 @@ from controller.api.reasons import ConditionType
 from controller.api.rollout import AgentRollout
 from controller.core.plan import Plan, plan
 from controller.core.saving import is_news, is_old
-from controller.core.snapshot import Latch, Snapshot
+from controller.core.snapshot import Action, Latch, Snapshot
 from controller.core.tally import Catalogue
+from controller.reconcilers.actions import Actions
 from controller.reconcilers.deletion import Deletion
 from controller.reconcilers.gather import Gatherer
 from controller.reconcilers.metrics import RolloutMetrics
@@ -58,6 +59,7 @@ class RolloutReconciler:
         deletion: Holds deleted rollouts until the routers have let go.
         teller: Tells people what was decided.
         unreadable: Tells people what cannot be understood.
+        actions: What people ask for.
     """
 
     rollouts: Store[ObservedRollout]
@@ -73,6 +75,7 @@ class RolloutReconciler:
     teller: Teller
     deletion: Deletion
     unreadable: UnreadableTeller
+    actions: Actions
     _failing_since: dict[str, float] = field(default_factory=dict, init=False)
     _unsaved: UnsavedEvidence = field(default_factory=UnsavedEvidence, init=False)
 
@@ -89,6 +92,7 @@ class RolloutReconciler:
             self.teller.forget(key)
             self._failing_since.pop(key, None)
             self._unsaved.forget(key)
+            await self.actions.expire(key)
             return Result()
         if doubt is None:
             self.teller.seen(observed.rollout)
@@ -97,7 +101,8 @@ class RolloutReconciler:
         with bound_contextvars(rollout=key, **_delivery(observed.rollout)):
             # The instant of the question, not of the answer: a slow source must not stretch the interval.
             now, began = self.clock.now(), self.clock.monotonic()
-            snapshot, decided = await self._decide(self._unsaved.latest(observed), now)
+            asked = await self.actions.of(key)
+            snapshot, decided = await self._decide(self._unsaved.latest(observed), asked.actions, now)
             try:
                 referred = Referred(snapshot)
                 if not decided.cut and doubt is None:
@@ -107,7 +112,7 @@ class RolloutReconciler:
                 self._keep_watching(snapshot, error)
                 raise
         self._failing_since.pop(key, None)
-        wait = _earliest(decided.requeue_after, referred.retry_after)
+        wait = _earliest(decided.requeue_after, referred.retry_after, asked.retry_after)
         if wait is None:
             return Result()
         took = self.clock.monotonic() - began
@@ -118,7 +123,7 @@ class RolloutReconciler:
         self._unsaved.clear()
 
     async def guard(self, key: str) -> Result:
-        """Take a candidate that fails from the routers of this replica, and do nothing else.
+        """Take a candidate that fails, or that a person aborts, from the routers of this replica, and do nothing else.
 
         For a replica that may not write while nobody is seen to lead. The evidence is read from where status stands,
         as the next leader will; the cut is latched, so that it holds until that one has stored it.
@@ -127,14 +132,17 @@ class RolloutReconciler:
         if observed is None or observed.rollout.status.stage is None or self.publisher.latched(key):
             return Result()
         with bound_contextvars(rollout=key, **_delivery(observed.rollout)):
-            snapshot, decided = await self._decide(observed, self.clock.now())
+            asked = await self.actions.of(key)
+            snapshot, decided = await self._decide(observed, asked.actions, self.clock.now())
             if decided.cut and decided.rule == "rollback":
                 self._cut(snapshot, decided, self.clock.monotonic())
         return Result(snapshot.analysis.interval.total_seconds())
 
-    async def _decide(self, observed: ObservedRollout, now: datetime) -> tuple[Snapshot, Plan]:
+    async def _decide(
+        self, observed: ObservedRollout, actions: tuple[Action, ...], now: datetime
+    ) -> tuple[Snapshot, Plan]:
         """What is to be done; a cut that needs no evidence does not wait for the metric source."""
-        snapshot = self.gatherer.snapshot(observed)
+        snapshot = self.gatherer.snapshot(observed, actions)
         decided = plan(snapshot, self.catalogue, now)
         if decided.cut:
             return snapshot, decided
@@ -198,6 +206,8 @@ class RolloutReconciler:
             self.teller.stored(snapshot, decided)
         else:
             self.teller.unstorable(snapshot, decided)
+        await self.actions.tell(snapshot.rollout.metadata.namespace, decided.status.actions)
+        await self.actions.delete(snapshot.rollout.metadata.namespace, decided.delete_actions)
         for name in decided.delete_revisions:
             await delete_revision(
                 self.revision_client, f"{snapshot.rollout.metadata.namespace}/{name}", owner=key
@@ -282,9 +292,9 @@ class RolloutReconciler:
             raise
 
 
-def _earliest(requeue_after: timedelta | None, retry_after: float | None) -> float | None:
+def _earliest(requeue_after: timedelta | None, *retries: float | None) -> float | None:
     waits = [requeue_after.total_seconds()] if requeue_after is not None else []
-    return min([*waits, *([retry_after] if retry_after is not None else [])], default=None)
+    return min([*waits, *(retry for retry in retries if retry is not None)], default=None)
 
 
 def _delivery(rollout: AgentRollout) -> dict[str, str]:

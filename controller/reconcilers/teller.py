@@ -8,7 +8,7 @@ from controller.api.rollout import AgentRollout
 from controller.core.plan import Plan
 from controller.core.snapshot import Snapshot
 from controller.reconcilers.observed import ROLLOUTS
-from controller.reconcilers.transitions import Transition, transition
+from controller.reconcilers.transitions import Transition, story, transition
 from controller.runtime.recorder import EventType, ObjectReference, Recorder
 
 
@@ -21,14 +21,13 @@ class Teller:
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
-        self._in_doubt: dict[str, tuple[dict[str, Any], Transition]] = {}
+        self._in_doubt: dict[str, tuple[dict[str, Any], list[Transition]]] = {}
         self._unstorable: dict[str, Transition] = {}
 
     def stored(self, snapshot: Snapshot, decided: Plan) -> None:
         """The decided status is stored."""
         self._unstorable.pop(snapshot.rollout.metadata.key, None)
-        told = transition(snapshot.rollout.status, decided)
-        if told is not None:
+        for told in story(snapshot.rollout.status, decided):
             self._record(snapshot.rollout, told)
 
     def unstorable(self, snapshot: Snapshot, decided: Plan) -> None:
@@ -41,15 +40,16 @@ class Teller:
 
     def in_doubt(self, snapshot: Snapshot, decided: Plan) -> None:
         """The write of the decided status had no answer; `seen` will show whether it was done."""
-        told = transition(snapshot.rollout.status, decided)
-        if told is not None:
+        told = story(snapshot.rollout.status, decided)
+        if told:
             self._in_doubt[snapshot.rollout.metadata.key] = (decided.status.to_json(), told)
 
     def seen(self, rollout: AgentRollout) -> None:
         """The rollout as it is stored, after whatever was in doubt has been read again."""
-        status, told = self._in_doubt.pop(rollout.metadata.key, (None, None))
-        if told is not None and rollout.status.to_json() == status:
-            self._record(rollout, told)
+        status, story_of = self._in_doubt.pop(rollout.metadata.key, (None, []))
+        if rollout.status.to_json() == status:
+            for told in story_of:
+                self._record(rollout, told)
 
     def forget(self, key: str) -> None:
         """The rollout is gone."""

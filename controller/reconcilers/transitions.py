@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from controller.api.action import ActionPhase
 from controller.api.reasons import ConditionType, Reason
 from controller.api.status import Condition, RolloutStatus
 from controller.core.plan import Plan
@@ -42,6 +43,30 @@ class Transition:
     message: str
     action: str
     bad: bool
+
+
+_OF_ACTIONS = {
+    ActionPhase.APPLIED: Reason.ACTION_APPLIED,
+    ActionPhase.EXPIRED: Reason.ACTION_EXPIRED,
+    ActionPhase.REFUSED: Reason.ACTION_REFUSED,
+}
+
+
+def story(before: RolloutStatus, decided: Plan) -> list[Transition]:
+    """What became of the actions that were taken up, and the step that follows."""
+    known = {record.uid for record in before.actions}
+    told = [
+        Transition(
+            _OF_ACTIONS[record.phase],
+            f"{record.action} asked for by {record.words}: {record.message}",
+            record.action.value,
+            bad=record.phase is not ActionPhase.APPLIED,
+        )
+        for record in decided.status.actions
+        if record.uid not in known
+    ]
+    step = transition(before, decided)
+    return [*told, step] if step else told
 
 
 def transition(before: RolloutStatus, decided: Plan) -> Transition | None:

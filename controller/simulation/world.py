@@ -99,7 +99,7 @@ class World:
             snapshot.stages,
             snapshot.analysis.interval,
             self.now,
-            paused=self.rollout.spec.paused,
+            paused=self.rollout.is_paused,
         )
         if due is None or due > self.now:
             return snapshot

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from controller.api.action import ActionName
+from controller.api.policy import BINDING, NAME, POLICY
+from controller.core.policy import ACTIVATION, policy_problem
 from devkit.controlplane import ControlPlane
 from devkit.errors import DevkitError
 from tests.crds.actions import ID, action, ask, grant
@@ -123,3 +128,25 @@ def test_get_shows_who_asked_for_what_and_what_became_of_it(control_plane: Contr
         "MESSAGE": "nothing rises",
         "ARTIFACT": ID,
     }
+
+
+def test_the_examples_let_whom_they_name_ask(control_plane: ControlPlane, namespace: str) -> None:
+    folder = Path(__file__).parents[2] / "examples" / "actions"
+    control_plane.kubectl("apply", "-n", namespace, "-f", str(folder / "rbac.yaml"))
+    abort = yaml.safe_load((folder / "abort.yaml").read_text())
+    ask(control_plane, namespace, "alice", abort)
+    abort["spec"]["requestedBy"] = "bob"
+    ask(control_plane, namespace, "bob", abort)
+    abort["spec"]["action"] = "Resume"
+    with pytest.raises(DevkitError, match="bob may not resume AgentRollout support-agent"):
+        ask(control_plane, namespace, "bob", abort)
+
+
+def test_the_policy_as_it_is_stored_is_the_one_that_the_operator_asks_for(
+    control_plane: ControlPlane,
+) -> None:
+    policy, binding = (
+        json.loads(control_plane.kubectl("get", kind["kind"].lower(), NAME, "-o", "json"))
+        for kind in (POLICY, BINDING)
+    )
+    assert policy_problem(policy, binding, datetime.now(UTC) + ACTIVATION) == ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from controller.api.reasons import Reason
 from controller.api.status import CandidateRef, Frozen
+from controller.core.actions import attempt_of
 from controller.core.outcome import Outcome, Report, View
 
 
@@ -12,10 +13,11 @@ def accept(view: View) -> Outcome | None:
     if view.status.candidate is not None:
         return None
     spec = view.snapshot.rollout.spec
-    candidate = CandidateRef(revision=view.wanted_revision, artifact_id=view.wanted)
+    attempt = attempt_of(view.status, view.wanted)
+    candidate = CandidateRef(revision=view.wanted_revision, artifact_id=view.wanted, attempt=attempt)
     frozen = Frozen(stages=spec.all_stages, analysis=spec.analysis, shadow=spec.shadow)
     status = view.without_candidate().model_copy(update={"candidate": candidate, "frozen": frozen})
-    text = f"{candidate.revision} is the new candidate"
+    text = f"{candidate.revision} is the new candidate" + (f", attempt {attempt}" if attempt > 1 else "")
     return Outcome(
         status,
         progressing=Report("True", Reason.NEW_ARTIFACT, text),

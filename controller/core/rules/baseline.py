@@ -13,7 +13,7 @@ from controller.core.limits import mean_at_most
 from controller.core.outcome import Outcome, Report, View
 from controller.core.reading import BlindError, Reading, read
 from controller.core.reports import NotReportedError, Reports, StaleReportsError
-from controller.core.stages import Arm, needs_past
+from controller.core.stages import WAITS, Arm, needs_past
 from controller.core.tally import edges_above, multiple_of_p95
 
 QUANTILES = (0.5, 0.95)
@@ -28,7 +28,9 @@ def baseline(view: View) -> Outcome | None:
     if view.status.stage is not None or not needs_past(view.status, view.snapshot.stages):
         return None
     if view.snapshot.samples is None:
-        return Outcome(view.status, view.progressing)
+        is_over = view.progressing.reason in WAITS
+        said = _waiting("the first stage waits: stable's past is read next") if is_over else view.progressing
+        return Outcome(view.status, said)
     try:
         past, limits = _past(
             view, read(view.snapshot.rollout.metadata.key, view.snapshot.samples, view.catalogue)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from controller.api.guardrails import GuardrailAction
 from controller.api.quantities import format_time
 from controller.api.reasons import Reason, Verdict
 from controller.api.shadow import InsufficientAction
 from controller.api.status import RolloutStatus
+from controller.core.entry import waits
 from controller.core.guardrails import is_held
 from controller.core.inconclusive import inconclusive
 from controller.core.outcome import Outcome, Report, View
@@ -21,6 +23,8 @@ def hold(view: View) -> Outcome | None:
 
 def _report(view: View, *, excused: bool) -> Report | None:
     """What keeps the candidate where it is; ``excused`` from evidence that says too little."""
+    if view.stage.promoted:
+        return _failing(view.status) or _overridden(view)
     status, end = view.status, stage_end(view.stage, view.snapshot.stages)
     if status.evidence is not None and status.evidence.problem:
         return Report("True", Reason.ANALYSIS_BLIND, f"the weight is held: {status.evidence.problem}")
@@ -31,12 +35,34 @@ def _report(view: View, *, excused: bool) -> Report | None:
         return Report("True", Reason.AWAITING_EVIDENCE, until)
     if view.snapshot.samples is None:
         until = f"stage {view.stage.title} awaits its next evaluation"
-        said = view.progressing
-        return said if said.reason is Reason.BREAK_GLASS else Report("True", Reason.AWAITING_EVIDENCE, until)
-    if is_overridden(view.snapshot.samples, view.catalogue):
-        words = "the weight is held: the splits of a router are overridden by hand (break-glass)"
-        return Report("True", Reason.BREAK_GLASS, words)
-    return None
+        # Approvals and windows are told between evaluations too, or the reason would change to and fro.
+        return _overridden(view) or waits(view) or Report("True", Reason.AWAITING_EVIDENCE, until)
+    return _overridden(view)
+
+
+def _overridden(view: View) -> Report | None:
+    samples, said = view.snapshot.samples, view.progressing
+    if samples is None:
+        return said if said.reason is Reason.BREAK_GLASS else None
+    if not is_overridden(samples, view.catalogue):
+        return None
+    words = "the weight is held: the splits of a router are overridden by hand (break-glass)"
+    return Report("True", Reason.BREAK_GLASS, words)
+
+
+def _failing(status: RolloutStatus) -> Report | None:
+    """A broken limit that holds the weight, which nobody promotes against; what takes back is asked before."""
+    broken = next(
+        (
+            each
+            for each in status.guardrails
+            if each.verdict is Verdict.FAIL and each.action is GuardrailAction.HOLD
+        ),
+        None,
+    )
+    if broken is None:
+        return None
+    return Report("True", Reason.GUARDRAIL_BROKEN, f"{broken.name} limit: {broken.message}")
 
 
 def _lacking(status: RolloutStatus) -> Report | None:

@@ -92,6 +92,11 @@ def _latched(view: View) -> Trigger | None:
     return Trigger(latch.reason, latch.message, latch.metric)
 
 
+def _aborted(view: View) -> Trigger | None:
+    abort = view.snapshot.abort
+    return Trigger(Reason.ABORTED, f"aborted by {abort.words}" + _about_stable(view)) if abort else None
+
+
 def _ordered(view: View) -> Trigger | None:
     if view.snapshot.rollout.metadata.annotations.get(BREAK_GLASS) != attempt_name(view.candidate):
         return None
@@ -110,7 +115,7 @@ def _failed(view: View) -> Trigger | None:
 def _unknown(view: View) -> Trigger | None:
     """Comparisons in the shadow said too little for too long, and that is enough for whoever wrote the spec."""
     ended = inconclusive(view)
-    if ended is None or ended[0] is not InsufficientAction.ROLLBACK or view.snapshot.rollout.spec.paused:
+    if ended is None or ended[0] is not InsufficientAction.ROLLBACK or view.snapshot.rollout.is_paused:
         return None
     return Trigger(Reason.SHADOW_INCONCLUSIVE, ended[1])
 
@@ -155,7 +160,7 @@ def _rewritten(view: View) -> Drift | None:
     return next((each for each in changed if each.artifact_id == artifact), None)
 
 
-TRIGGERS = (_latched, _ordered, _failed, _unknown, _beyond_limit, _deserted, _drifted)
+TRIGGERS = (_latched, _aborted, _ordered, _failed, _unknown, _beyond_limit, _deserted, _drifted)
 
 
 def _about_stable(view: View) -> str:

@@ -21,7 +21,8 @@ def settled(view: View) -> Outcome | None:
         )
     if view.wanted in view.status.rolled_back:
         text = (
-            f"{view.wanted_revision} was taken back before and is not tried again; change spec.agent to go on"
+            f"{view.wanted_revision} was taken back before and is not tried again by itself; change spec.agent, or ask for "
+            "it by a RolloutAction (Retry)"
         )
         return Outcome(
             view.status,

@@ -13,12 +13,15 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from controller.adapters.ports import MetricSourceError, Question
+from controller.api.action import ActionName
 from controller.api.agent import SourceKind
+from controller.api.policy import BINDING, NAME, POLICY
 from controller.api.reasons import ConditionType, Reason, State, Verdict
 from controller.api.rollout import AgentRollout
 from controller.core.counts import Series
 from controller.core.references import SecretKey
 from controller.core.traffic import Programmed, TrafficTable
+from controller.reconcilers.actions import BY_ROLLOUT, Actions, observe_action
 from controller.reconcilers.backends import Backends
 from controller.reconcilers.deletion import Deletion
 from controller.reconcilers.fleet import Fleet, observe_report
@@ -162,6 +165,7 @@ class World:
         self.sources = Sources(
             cast("dict[SourceKind, ResourceClient]", clients), self.rollouts, SecretKey(b"k" * 32)
         )
+        metrics = RolloutMetrics(self.registry, self.clock)
         self.reconciler = RolloutReconciler(
             rollouts=self.rollouts,
             revisions=self.revisions,
@@ -179,10 +183,11 @@ class World:
             publisher=self.publisher,
             catalogue=CATALOGUE,
             clock=self.clock,
-            metrics=RolloutMetrics(self.registry, self.clock),
+            metrics=metrics,
             teller=Teller(cast("Recorder", self)),
             deletion=Deletion(self.publisher, self.router, self.fleet, client, self.clock),
             unreadable=UnreadableTeller(client, cast("Recorder", self), self.clock),
+            actions=self._actions(metrics),
         )
 
     def record(
@@ -192,6 +197,51 @@ class World:
         assert note
         self.effects.append("event")
         self.told.append((event_type.value, reason, action))
+
+    def _actions(self, metrics: RolloutMetrics) -> Actions:
+        """RolloutActions, and the policy in force."""
+        self.action_api, self.policies, self.bindings = (Api(self.effects) for _ in range(3))
+        self.actions = Store(observe_action, indexers={BY_ROLLOUT: lambda found: (found.rollout,)})
+        for api, wanted in ((self.policies, POLICY), (self.bindings, BINDING)):
+            api.objects[NAME] = copy.deepcopy(wanted)
+            api.objects[NAME]["metadata"]["creationTimestamp"] = "2025-01-01T00:00:00Z"
+        return Actions(
+            self.actions,
+            WriteThrough(cast("ResourceClient", self.action_api), self.actions),
+            cast("ResourceClient", self.policies),
+            cast("ResourceClient", self.bindings),
+            self.clock,
+            metrics,
+        )
+
+    def ask(self, name: ActionName, artifact: str = "", by: str = "alice") -> str:
+        """A person creates an action about the candidate, or another artifact; the key."""
+        candidate = self.rollout.status.candidate
+        number = len(self.action_api.objects) + 1
+        key = f"shop/action-{number}"
+        created = (self.clock.now()).isoformat()
+        raw = {
+            "metadata": {
+                "name": f"action-{number}",
+                "namespace": "shop",
+                "uid": f"uid-{number}",
+                "creationTimestamp": created,
+            },
+            "spec": {
+                "rollout": "agent",
+                "artifactID": artifact or (candidate.artifact_id if candidate else ""),
+                "action": name.value,
+                "reason": "the numbers are odd",
+                "requestedBy": by,
+            },
+        }
+        self.actions.applied(key, self.action_api.stored(key, raw))
+        return key
+
+    def became(self, key: str) -> Raw:
+        """What an action shows of itself."""
+        status: Raw = self.action_api.objects[key].get("status", {})
+        return status
 
     def _backends(self, urls: Grants) -> Backends:
         """Without any Service, and so without anybody who lists pods."""
