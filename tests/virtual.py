@@ -12,7 +12,7 @@ from controller.api.status import VersionRef
 from controller.core.artifact import artifact_id, revision_name
 from controller.core.catalogue import CounterTerm, LatencyDefinition, MetricDefinition
 from controller.core.plan import Plan
-from controller.core.snapshot import Action, Endpoints, Latch, Problem, Revision, Samples, Snapshot, Window
+from controller.core.snapshot import Action, Endpoints, Latch, Opening, Problem, Revision, Samples, Snapshot
 from controller.core.tally import Catalogue
 from controller.core.traffic import Backend, ServicePort
 from controller.simulation.world import START, World
@@ -106,7 +106,7 @@ class VirtualRollout(World):
     """What runs behind each Service; of one image that has its name unless said."""
     actions: list[Action] = field(default_factory=list)
     """What people have asked for."""
-    window: Window | None = None
+    window: Opening | None = None
     """What the calendar says."""
 
     def want(self, url: str) -> None:

@@ -14,6 +14,7 @@ from controller.api.model import Model, ObjectMeta
 from controller.api.quantities import PERCENT_CEL, Duration, checked_text, rule
 from controller.api.shadow import Shadow
 from controller.api.status import RolloutStatus
+from controller.api.windows import Window
 
 _IS_GENERAL = "!has({0}.audience) && has({0}.weight)"
 _NUMBER = "double({0}.weight.replace('%', ''))"
@@ -180,6 +181,11 @@ class RolloutSpec(Model):
         description="What becomes of answers that are under way. Takes effect at once, also on a delivery that is "
         "under way.",
     )
+    windows: Annotated[list[Window], Field(max_length=16)] = Field(
+        default_factory=list,
+        description="When weight may rise: in any of these. Outside of them a candidate keeps what it has, is watched, and is taken "
+        "back if it fails. Left out: at any time. Takes effect at once, also on a delivery that is under way.",
+    )
     paused: bool = Field(
         default=False,
         description="While true no weight rises. The candidate keeps what it has, is watched, and is taken back if it "
@@ -188,7 +194,7 @@ class RolloutSpec(Model):
     progress_deadline: Duration = Field(
         default=timedelta(hours=1),
         description="How long a candidate may make no progress beyond a stage's minDuration. Time in which it is "
-        "paused, the evidence cannot be read or requests are too few does not count.",
+        "paused, waits for approval or a window, the evidence cannot be read or requests are too few does not count.",
     )
     on_progress_deadline: DeadlineAction = Field(
         default=DeadlineAction.HOLD,

@@ -43,9 +43,7 @@ def waits(view: View) -> Report | None:
         return Report("True", Reason.AWAITING_APPROVAL, in_words(view.status, stages, index))
     if window is None or window.is_open:
         return None
-    opens = (
-        f"the next one opens at {format_time(window.changes_at)}" if window.changes_at else "none opens again"
-    )
+    opens = f"the next one opens at {format_time(window.opens_at)}" if window.opens_at else "none opens again"
     text = f"stage {title(stages[index])} waits for a window of spec.windows: {opens}"
     return Report("True", Reason.OUTSIDE_WINDOW, text)
 
@@ -55,4 +53,4 @@ def opening(snapshot: Snapshot, status: RolloutStatus) -> datetime | None:
     said = status.condition(ConditionType.PROGRESSING)
     if said is None or said.reason is not Reason.OUTSIDE_WINDOW or snapshot.window is None:
         return None
-    return snapshot.window.changes_at
+    return snapshot.window.opens_at

@@ -116,16 +116,16 @@ class Samples:
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
-    """Whether weight may rise now, by the calendar.
+class Opening:
+    """Whether weight may rise now, by the windows of the spec.
 
     Attributes:
         is_open: Whether it may.
-        changes_at: When that ends, or begins; None if never.
+        opens_at: When it may again; None while it may, and if no window opens in the years to come.
     """
 
     is_open: bool
-    changes_at: datetime | None
+    opens_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +204,7 @@ class Snapshot:
     drift: tuple[Drift, ...] | None = None
     actions: tuple[Action, ...] = ()
     abort: Asked | None = None
-    window: Window | None = None
+    window: Opening | None = None
 
     @property
     def stages(self) -> list[Stage]:

@@ -11,6 +11,7 @@ from controller.api.agent import MAX_PROMPTS, Agent, Code
 from controller.api.delivery import AdvanceOn, Analysis, Stage
 from controller.api.rollout import SHADOW_IS_TAKEN, RolloutSpec
 from controller.api.shadow import SHADOW
+from controller.api.windows import Window
 from controller.core.traffic import WHOLE_PPM
 
 _MIN_INTERVAL = timedelta(milliseconds=100)
@@ -27,7 +28,15 @@ def broken_rule(spec: RolloutSpec) -> str:
         or _analysis(spec.analysis)
         or _advance_on(spec)
         or _shadow(spec)
+        or _windows(spec.windows)
     )
+
+
+def _windows(windows: list[Window]) -> str:
+    number = next((n for n, window in enumerate(windows) if window.duration <= timedelta(0)), None)
+    if number is None:
+        return ""
+    return f"spec.windows[{number}].duration: must be a duration above zero, such as 15s, 10m or 1h30m"
 
 
 def _code(code: Code) -> str:

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
+from controller.adapters.cron import WindowError, opening
 from controller.adapters.ports import MetricSource, MetricSourceError, Question
 from controller.api.delivery import Analysis
 from controller.api.guardrails import GuardrailName
@@ -78,16 +79,22 @@ class Gatherer:
         self._catalogue = catalogue
         self._shadows = shadows
 
-    def snapshot(self, observed: ObservedRollout, actions: tuple[Action, ...] = ()) -> Snapshot:
-        """The rollout as it is now, with what people ask of it, without evidence."""
+    def snapshot(
+        self, observed: ObservedRollout, now: datetime, actions: tuple[Action, ...] = ()
+    ) -> Snapshot:
+        """The rollout as it is now, with what people ask of it and what the calendar says, without evidence."""
         rollout = self._publisher.owned(observed)
         key, status = rollout.metadata.key, rollout.status
         revisions = tuple(found.revision for found in self._revisions.by_index(BY_OWNER, key))
+        try:
+            window, misread = opening(rollout.spec.windows, now), None
+        except WindowError as error:
+            window, misread = None, Problem(Reason.INVALID, str(error))
         return Snapshot(
             rollout=rollout,
             artifact_id=observed.artifact_id,
             wanted_backend=observed.backend,
-            problem=self._problem(observed),
+            problem=self._problem(observed) or misread,
             revisions=revisions,
             programmed=self._fleet.programmed(key),
             latch=self._fleet.latched(key),
@@ -95,6 +102,7 @@ class Gatherer:
             candidate_endpoints=self._endpoints(status.candidate, revisions),
             resolved=observed.resolved,
             actions=actions,
+            window=window,
         )
 
     async def with_evidence(

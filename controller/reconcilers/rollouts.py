@@ -142,7 +142,7 @@ class RolloutReconciler:
         self, observed: ObservedRollout, actions: tuple[Action, ...], now: datetime
     ) -> tuple[Snapshot, Plan]:
         """What is to be done; a cut that needs no evidence does not wait for the metric source."""
-        snapshot = self.gatherer.snapshot(observed, actions)
+        snapshot = self.gatherer.snapshot(observed, now, actions)
         decided = plan(snapshot, self.catalogue, now)
         if decided.cut:
             return snapshot, decided

@@ -184,6 +184,10 @@ STAGES = [
     _first_stage("audience without header", {"audience": {"values": ["internal"]}}, ".audience.header", "Required value"),
     _first_stage("audience with an empty value", {"audience": {"header": "x-user-group", "values": [""]}},
                  ".audience.values[0]", "should be at least 1 chars long"),
+    _first_stage("approval of nobody", {"weight": "1%", "approval": {"required": 0}}, ".approval.required",
+                 "should be greater than or equal to 1"),
+    _first_stage("approval of 11", {"weight": "1%", "approval": {"required": 11}}, ".approval.required",
+                 "should be less than or equal to 10"),
     _first_stage("stage name too long", {"weight": "1%", "name": "x" * 64}, ".name", "may not be more than 63"),
 ]  # fmt: skip
 
@@ -367,4 +371,20 @@ SHADOW = [
             "spec.analysis.metrics", "shadow is the name of what spec.shadow compares: choose another name"),
 ]  # fmt: skip
 
-REFUSALS = [*STAGES, *AGENT, *SHADOW, *REST]
+_WINDOW = "spec.windows[0]"
+PEOPLE = [
+    Refusal("window of four fields", "spec.windows", [{"cron": "0 9 * *", "duration": "1h"}], f"{_WINDOW}.cron",
+            "must have five fields: minute, hour, day of month, month, day of week, such as 0 9 * * mon-fri"),
+    Refusal("window without a cron", "spec.windows", [{"duration": "1h"}], f"{_WINDOW}.cron", "Required value"),
+    Refusal("window without a duration", "spec.windows", [{"cron": "0 9 * * *"}], f"{_WINDOW}.duration", "Required value"),
+    Refusal("window of no time", "spec.windows", [{"cron": "0 9 * * *", "duration": "0s"}], f"{_WINDOW}.duration",
+            "must be a duration above zero"),
+    Refusal("window without a zone", "spec.windows", [{"cron": "0 9 * * *", "duration": "1h", "timeZone": ""}],
+            f"{_WINDOW}.timeZone", "must be a time zone, such as Europe/Berlin"),
+    Refusal("17 windows", "spec.windows", [{"cron": "0 9 * * *", "duration": "1h"}] * 17, "spec.windows",
+            "must have at most 16 items"),
+    Refusal("actionHistoryLimit below 0", "spec.actionHistoryLimit", -1, "spec.actionHistoryLimit",
+            "should be greater than or equal to 0"),
+]  # fmt: skip
+
+REFUSALS = [*STAGES, *AGENT, *SHADOW, *PEOPLE, *REST]

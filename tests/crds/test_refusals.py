@@ -56,6 +56,21 @@ def test_apply_refuses(refusal: Refusal, control_plane: ControlPlane, shop: str)
         ("spec.stages", stages(*(f"{n}%" for n in range(1, 16)), "100%")),
         ("spec.stages", stages({"weight": "100%", "minDuration": "9999d99999h999999m"})),
         ("spec.stages", stages({"weight": "100%", "minDuration": "1ms", "minRequests": 1})),
+        (
+            "spec.stages",
+            stages({"weight": "1%", "approval": {}}, {"weight": "100%", "approval": {"required": 10}}),
+        ),
+        (
+            "spec.windows",
+            [
+                {
+                    "cron": "*/5 0-23 1,15 jan-dec/2 mon-fri",
+                    "duration": "9999d",
+                    "timeZone": "America/Argentina/Buenos_Aires",
+                }
+            ]
+            * 16,
+        ),
         ("spec.shadow", {}),
         (
             "spec.shadow",

@@ -14,6 +14,7 @@ from controller.adapters.ports import Question
 from controller.api.rollout import AgentRollout
 from controller.core.counts import Series
 from controller.core.traffic import Programmed, TrafficTable
+from controller.reconcilers.actions import BY_ROLLOUT, Actions, observe_action
 from controller.reconcilers.backends import Backends
 from controller.reconcilers.deletion import Deletion
 from controller.reconcilers.fleet import Fleet, observe_report
@@ -204,6 +205,7 @@ class CrashLab:
         fleet = Fleet(cast("Any", self.data_plane), publisher, reports, identity="this", clock=self._clock)
         silent = cast("Recorder", Silent())
         through = WriteThrough(clients[0], rollouts)
+        metrics = RolloutMetrics(CollectorRegistry(), self._clock)
         return RolloutReconciler(
             rollouts=rollouts,
             revisions=revisions,
@@ -221,11 +223,17 @@ class CrashLab:
             publisher=publisher,
             catalogue=CATALOGUE,
             clock=self._clock,
-            metrics=RolloutMetrics(CollectorRegistry(), self._clock),
+            metrics=metrics,
             teller=Teller(silent),
             unreadable=UnreadableTeller(through, silent, self._clock),
             deletion=Deletion(publisher, cast("Any", self.data_plane), fleet, through, self._clock),
+            actions=self._nobody_asks(metrics),
         )
+
+    def _nobody_asks(self, metrics: RolloutMetrics) -> Actions:
+        actions = Store(observe_action, indexers={BY_ROLLOUT: lambda found: (found.rollout,)})
+        none = cast("Any", None)
+        return Actions(actions, none, none, none, self._clock, metrics)
 
     async def want(self, url: str, *, errors: float = 0.0) -> None:
         """A user applies a version that fails so often."""

@@ -114,8 +114,8 @@ async def test_what_was_done_is_told_later_if_it_could_not_be_told_at_once_and_n
     resumed = world.ask(ActionName.RESUME)
     await world.reconcile()
     assert world.became(key)["phase"] == world.became(resumed)["phase"] == "Applied"
-    assert world.rollout.status.pause is None
-    assert world.rollout.status.actions == []
+    after = world.rollout.status
+    assert (after.pause, after.actions) == (None, [])
 
 
 async def test_a_write_without_answer_is_not_done_twice(world: World) -> None:
