@@ -19,9 +19,9 @@ def stalled(view: View, outcome: Outcome) -> Stalled | None:
     It is only written when it starts or stops.
     """
     before = view.snapshot.rollout.status
-    if outcome.status.candidate is None or _position(before) != _position(outcome.status):
+    if outcome.status.candidate is None:
         return None
-    known = before.stalled
+    known = before.stalled if _position(before) == _position(outcome.status) else None
     if _is_stuck(view, outcome):
         known = known or Stalled()
         return known if known.since else known.model_copy(update={"since": view.now})

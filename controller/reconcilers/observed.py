@@ -20,7 +20,7 @@ from controller.api.model import ObjectMeta
 from controller.api.reasons import Reason
 from controller.api.revision import AgentRevision
 from controller.api.rollout import AgentRollout, EnvoyTraffic, RolloutSpec, Traffic
-from controller.api.status import ResolvedReferences
+from controller.api.status import ResolvedReferences, RolloutStatus
 from controller.core.artifact import artifact_id, revision_name, spec_hash
 from controller.core.snapshot import Problem, Revision
 from controller.core.traffic import Backend, ServicePort
@@ -64,6 +64,7 @@ class ObservedRollout:
         backend: Where it is served; None if that cannot be read from the spec.
         problem: What keeps the spec from being accepted, as far as the object alone tells.
         spec_hash: Of a spec with references: what they led to is remembered under it.
+        agent: What the wanted version is made of, with its prompts, until status shows that its AgentRevision keeps it.
     """
 
     rollout: AgentRollout
@@ -71,6 +72,7 @@ class ObservedRollout:
     backend: Backend | None
     problem: Problem | None
     spec_hash: str = ""
+    agent: Agent | None = None
 
     @property
     def resolved(self) -> ResolvedReferences | None:
@@ -114,7 +116,10 @@ def observe_rollout(raw: dict[str, Any]) -> ObservedRollout:
         artifact = known if written else artifact_id(agent)
         backend = _backend(agent, rollout.metadata.namespace, rollout.metadata.name, artifact)
         problem = Problem(Reason.INVALID, broken) if broken else None
-        return ObservedRollout(slim, artifact, backend, problem, spec_hash=written)
+        is_new = not (written or problem or _is_known(rollout.status, artifact))
+        return ObservedRollout(
+            slim, artifact, backend, problem, spec_hash=written, agent=agent if is_new else None
+        )
     except ValueError as error:
         return ObservedRollout(slim, "", None, Problem(Reason.INVALID, broken or str(error)))
 
@@ -141,6 +146,12 @@ def observe_revision(raw: dict[str, Any]) -> ObservedRevision:
             model=f"{model.provider}/{model.name}" if model else "",
         ),
     )
+
+
+def _is_known(status: RolloutStatus, artifact: str) -> bool:
+    """Whether the artifact is served, or was taken back: it has an AgentRevision, or needs none."""
+    served = (ref.artifact_id for ref in (status.stable, status.candidate) if ref)
+    return artifact in (*served, *status.rolled_back)
 
 
 def _rollout(raw: dict[str, Any]) -> tuple[AgentRollout, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import structlog
 
-from controller.api.agent import Agent, AgentParts, FrozenAgent
+from controller.api.agent import Agent, AgentParts
 from controller.core.artifact import artifact_id, content, revision_name
 from controller.core.snapshot import Snapshot
 from controller.reconcilers.observed import ROLLOUTS, ObservedRevision, ObservedRollout
@@ -18,9 +18,9 @@ async def create_revision(
     rollouts: WriteThrough[ObservedRollout],
     revisions: WriteThrough[ObservedRevision],
     snapshot: Snapshot,
-    agent: FrozenAgent | None,
+    agent: AgentParts | None,
 ) -> None:
-    """Freeze the wanted artifact under its name; ``agent`` is it, if it was read just now.
+    """Freeze the wanted artifact under its name; ``agent`` is it, if it is at hand.
 
     Raises:
         Conflict: The spec has changed since the decision, or what it refers to has.
@@ -54,7 +54,8 @@ async def delete_revision(revisions: WriteThrough[ObservedRevision], key: str, *
 async def _wanted_agent(rollouts: WriteThrough[ObservedRollout], snapshot: Snapshot) -> AgentParts:
     """The wanted agent, which refers to nothing.
 
-    The store keeps no prompts, so the spec is read again; if it has changed since, the plan is no longer wanted.
+    Of a version that is served the store keeps no prompts, so the spec is read again; if it has changed since, the plan
+    is no longer wanted.
     """
     key = snapshot.rollout.metadata.key
     agent = Agent.model_validate((await rollouts.get(key))["spec"]["agent"])

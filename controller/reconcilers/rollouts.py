@@ -201,7 +201,8 @@ class RolloutReconciler:
         if await self._hold(observed):
             return  # the object has changed, and comes back
         if decided.create_revision:
-            await create_revision(self.rollout_client, self.revision_client, snapshot, referred.agent)
+            agent = referred.agent or observed.agent
+            await create_revision(self.rollout_client, self.revision_client, snapshot, agent)
         if await self._save(observed, snapshot, decided):
             self.teller.stored(snapshot, decided)
         else:

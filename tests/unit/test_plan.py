@@ -71,6 +71,30 @@ def test_a_new_artifact_becomes_the_candidate_at_weight_0_and_enters_the_first_s
     assert begins.status.stage.programmed_at is None
 
 
+def test_the_moment_until_a_split_is_acknowledged_is_not_worth_a_write() -> None:
+    world = started()
+    world.want("http://v2")
+    for rule in ("accept", "begin"):
+        told = world.step()
+        assert told.rule == rule
+        waits = world.step()
+        assert (waits.rule, waits.status) == ("program", told.status)
+        world.program()
+    assert message(world).endswith("enters stage 1 of 3: 10%")
+    world.step()
+    assert message(world).endswith("serves stage 10%")
+
+
+def test_without_a_router_it_is_told_what_is_waited_for() -> None:
+    world = started()
+    world.want("http://v2")
+    world.step()
+    world.instances = 0
+    waits = world.step()
+    assert waits.rule == "program"
+    assert message(world) == "the router has not acknowledged the wanted split yet"
+
+
 def test_a_good_version_passes_every_stage_and_is_promoted() -> None:
     world = in_first_stage()
     world.live(300)

@@ -57,6 +57,17 @@ def test_a_revision_is_known_with_its_model() -> None:
         assert observe_revision({"metadata": metadata, "spec": spec}).revision.model == model
 
 
+def test_the_agent_is_kept_until_status_shows_that_its_revision_keeps_it() -> None:
+    new = observe_rollout(_raw("agent"))
+    assert new.agent is not None
+    assert new.agent.prompts == {"system": "Help."}
+    assert new.rollout.spec.agent.prompts == {}
+    ref = {"revision": "agent-1", "artifactID": new.artifact_id}
+    for status in ({"stable": ref}, {"candidate": ref}, {"rolledBack": [new.artifact_id]}):
+        assert observe_rollout({**_raw("agent"), "status": status}).agent is None
+    assert observe_rollout(_raw("agent", stages=[])).agent is None, "nothing is made of a refused spec"
+
+
 @pytest.mark.parametrize(
     ("spec", "problem"),
     [

@@ -329,7 +329,7 @@ async def test_the_first_artifact_is_kept_before_status_names_it() -> None:
     world = World()
     world.want("http://v1")
     await world.reconcile()
-    assert world.effects[:5] == ["merge", "get", "apply", "status", "cut"]
+    assert world.effects[:4] == ["merge", "apply", "status", "cut"]
     assert world.rollout.status.state is State.STABLE
     (revision,) = world.revision_api.objects.values()
     assert revision["spec"]["agent"] == {"code": {"url": "http://v1"}, "prompts": {}, "dependencies": {}}
@@ -606,12 +606,29 @@ async def test_a_decision_on_an_old_object_is_not_stored(world: World) -> None:
     assert world.rollout.status == before
 
 
-async def test_an_artifact_that_changed_since_is_not_frozen(world: World) -> None:
+async def test_an_artifact_that_changed_since_is_not_accepted(world: World) -> None:
     world.want("http://v2")
-    world.api.objects[KEY]["spec"]["agent"]["prompts"] = {"system": "changed meanwhile"}
-    with pytest.raises(Conflict, match="has changed"):
+    _changed_meanwhile(world)
+    with pytest.raises(Conflict, match="has been modified"):
         await world.reconcile()
     assert world.rollout.status.candidate is None
+
+
+async def test_a_lost_revision_is_not_made_anew_from_an_artifact_that_changed_since(world: World) -> None:
+    for key, raw in list(world.revision_api.objects.items()):
+        del world.revision_api.objects[key]
+        world.revisions.deleted(key, raw)
+    _changed_meanwhile(world)
+    with pytest.raises(Conflict, match="has changed"):
+        await world.reconcile(1)
+    assert not world.revision_api.objects
+
+
+def _changed_meanwhile(world: World) -> None:
+    """The watch is yet to tell of it."""
+    changed = copy.deepcopy(world.api.objects[KEY])
+    changed["spec"]["agent"]["prompts"] = {"system": "changed meanwhile"}
+    world.api.stored(KEY, changed)
 
 
 async def test_a_superseded_candidate_is_cut_and_its_latch_does_not_outlive_the_wish(world: World) -> None:
