@@ -39,8 +39,8 @@ SERIES_SECONDS = 360.0
 REWRITE_SECONDS = 30.0
 """The count of a series is written at most this often."""
 
-SPACING_SECONDS = 0.02
-"""Between two writes, so that many rollouts at once do not become a burst of requests."""
+SPACING_SECONDS = 0.05
+"""Between two writes: where many rollouts change at once, what serves users comes before what tells of it."""
 
 DEFAULT_BACKOFF = Backoff(base=1.0, cap=60.0)
 """Between attempts while the API server does not answer."""

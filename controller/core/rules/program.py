@@ -10,19 +10,15 @@ _JUST_SENT = frozenset({Reason.NEW_ARTIFACT, Reason.STAGE_STARTED})
 
 
 def program(view: View) -> Outcome | None:
-    """Not acknowledged -> wait; just acknowledged -> say so, the stage's clock has started."""
-    if not view.is_programmed:
-        return Outcome(
-            view.status,
-            progressing=_waiting(view),
-            # Someone may have deleted the candidate's revision by hand; without it there is nothing to acknowledge.
-            create_revision=view.is_wanted_revision_missing,
-        )
-    stage, before = view.status.stage, view.snapshot.rollout.status.stage
-    if stage is None or (before is not None and before.programmed_at is not None):
+    """Not acknowledged -> wait."""
+    if view.is_programmed:
         return None
-    text = f"{view.candidate.revision} serves stage {stage.title}"
-    return Outcome(view.status, progressing=Report("True", Reason.STAGE_STARTED, text))
+    return Outcome(
+        view.status,
+        progressing=_waiting(view),
+        # Someone may have deleted the candidate's revision by hand; without it there is nothing to acknowledge.
+        create_revision=view.is_wanted_revision_missing,
+    )
 
 
 def _waiting(view: View) -> Report:

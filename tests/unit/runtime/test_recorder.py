@@ -170,8 +170,8 @@ async def test_many_events_at_once_are_spaced(bench: Bench) -> None:
     for number in range(101):
         bench.record(note=str(number))
     await bench.clock.run_for(1.0)
-    assert 49 <= len(bench.api.written) <= 51
-    await bench.clock.run_for(2.0)
+    assert 19 <= len(bench.api.written) <= 21
+    await bench.clock.run_for(5.0)
     assert bench.api.notes == [str(number) for number in range(101)]
 
 
@@ -199,7 +199,7 @@ async def test_too_many_waiting_events_cost_the_oldest(bench: Bench) -> None:
         bench.record(note=str(number))
     await bench.clock.run_for(1)
     bench.api.error = None
-    await bench.clock.run_for(150)
+    await bench.clock.run_for(300)
     assert bench.count("dropped") == 10
     assert bench.api.notes == [str(number) for number in range(10, MAX_PENDING + 10)]
 
