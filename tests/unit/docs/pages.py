@@ -64,6 +64,16 @@ def links(page: Path) -> Iterator[Link]:
                 yield Link(file, anchor, _line(token))
 
 
+def files(page: Path) -> Iterator[tuple[str, int]]:
+    """Files of this repository that are named as code, such as ``core/plan.py``."""
+    for token in _tokens(page):
+        for inner in token.children or ():
+            if inner.type == "code_inline" and re.fullmatch(
+                r"[\w-]+(/[\w-]+)+\.(py|yaml|md|sh|svg)", inner.content
+            ):
+                yield inner.content, _line(token)
+
+
 @cache
 def anchors(page: Path) -> frozenset[str]:
     """What GitHub makes of the headings; the second of one name ends in ``-1``."""

@@ -11,7 +11,7 @@ import yaml
 
 from controller.api.crdgen import KINDS, crd
 from controller.manifests import read_rollout
-from tests.unit.docs.pages import ROOT, anchors, blocks, links, name, pages
+from tests.unit.docs.pages import ROOT, anchors, blocks, files, links, name, pages
 
 PAGES = pages()
 
@@ -49,6 +49,13 @@ def test_every_link_within_the_repository_leads_somewhere(page: Path) -> None:
         if link.anchor and target.suffix == ".md":
             known = anchors(target)
             assert link.anchor in known, f"{name(page)}:{link.line}: {name(target)} has no #{link.anchor}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_file_that_is_named_is_there(page: Path) -> None:
+    for file, line in files(page):
+        places = ROOT / file, ROOT / "controller" / file, page.parent / file
+        assert any(each.exists() for each in places), f"{name(page)}:{line}: there is no {file}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
