@@ -19,6 +19,9 @@ from controller.runtime.transport import KubernetesTransport
 from tests.unit.docs.pages import Family
 from tests.unit.docs.pages import metrics as documented
 
+ANY_PORT = ("--http-address", "127.0.0.1:0")
+"""The address is bound before anything runs."""
+
 STANDARD = "process_"
 """The client library's own, the same in every program."""
 
@@ -73,20 +76,13 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> CollectorRegistry:
 
 
 def test_the_operators_metrics_are_documented(registry: CollectorRegistry) -> None:
-    result = CliRunner().invoke(app, ["operator", "--prometheus-url", "http://127.0.0.1:9"])
+    result = CliRunner().invoke(app, ["operator", "--prometheus-url", "http://127.0.0.1:9", *ANY_PORT])
     assert result.exit_code == 0, result.output
     assert documented("Both processes", "The operator") == shown(registry)
 
 
 def test_the_shadow_processs_metrics_are_documented(registry: CollectorRegistry, tmp_path: Path) -> None:
-    command = [
-        "shadow",
-        "serve",
-        "--records",
-        f"sqlite:///{tmp_path}/records.db",
-        "--http-address",
-        "127.0.0.1:0",
-    ]
+    command = ["shadow", "serve", "--records", f"sqlite:///{tmp_path}/records.db", *ANY_PORT]
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 0, result.output
     assert documented("Both processes", "The shadow process") == shown(registry)
