@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from controller.adapters.prometheus_http import HttpConfig
+from controller.cli_actions import abort, approve, pause, promote, resume, retry
 from controller.cli_evidence import explain, judge, metrics, simulate
 from controller.cli_rollouts import diff, get, history, lint, status
 from controller.cli_router import router
@@ -70,7 +71,6 @@ def _root() -> None:
     """Keep subcommands even while there are few."""
 
 
-@app.command()
 def version() -> None:
     """Print the version.
 
@@ -79,7 +79,6 @@ def version() -> None:
     typer.echo(package_version("agentrollout"))
 
 
-@app.command()
 def operator(  # noqa: PLR0913, PLR0917  each is a flag of its own
     prometheus_url: Annotated[
         list[str],
@@ -239,12 +238,16 @@ def operator(  # noqa: PLR0913, PLR0917  each is a flag of its own
         fail(str(error), ExitCode.FAILED)
 
 
-app.add_typer(router, name="router")
-app.add_typer(metrics, name="metrics")
-app.add_typer(judge, name="judge")
-app.add_typer(shadow, name="shadow")
-for command in (get, status, history, diff, explain, lint, simulate):
-    app.command()(command)
+for panel, commands in {
+    "What rollouts do": (get, status, history, diff, explain),
+    "Hands on the wheel": (approve, promote, pause, resume, abort, retry),
+    "Before one is applied": (lint, simulate),
+    "Processes and what they need": (operator, version),
+}.items():
+    for command in commands:
+        app.command(rich_help_panel=panel)(command)
+for name, group in (("router", router), ("metrics", metrics), ("judge", judge), ("shadow", shadow)):
+    app.add_typer(group, name=name, rich_help_panel="Processes and what they need")
 
 
 def main() -> None:

@@ -133,10 +133,8 @@ def in_a_sentence(error: ApiError, host: str) -> str:
             return f"the API server at {host} cannot be reached ({detail}): is --context the right one?"
         case Unauthorized():
             return f"the API server at {host} does not know you: log in again, or choose another --context"
-        case Forbidden() if " cannot " in detail:
-            return (
-                f"you are not allowed to: {detail.partition('forbidden: ')[2]}. Ask for a Role that allows it"
-            )
+        case Forbidden():
+            return _refusal(detail)
         case NotFound() if not error.reason:
             return (
                 f"the API server at {host} does not know what was asked for: apply the CRDs of this version, "
@@ -145,3 +143,10 @@ def in_a_sentence(error: ApiError, host: str) -> str:
         case NotFound():
             return str(error)
     return detail
+
+
+def _refusal(detail: str) -> str:
+    """Of a policy, which says what to do itself, or of RBAC, which does not."""
+    if "denied request: " in detail:
+        return detail.partition("denied request: ")[2]
+    return f"you are not allowed to: {detail.partition('forbidden: ')[2] or detail}. Ask for a Role that allows it"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,10 +18,11 @@ from controller.core.artifact import revision_name
 from controller.display.compare import Version, compare
 from controller.display.events import happenings
 from controller.display.listing import listing
+from controller.display.past import actions_on, versions_of
 from controller.display.past import history as history_view
-from controller.display.past import versions_of
 from controller.display.printing import as_json, as_yaml, show, width, without_managed_fields
 from controller.errors import ExitCode
+from controller.reconcilers.actions import ACTIONS
 from controller.reconcilers.observed import REVISIONS, ROLLOUTS
 from controller.runtime.resource import RawObject
 
@@ -72,21 +74,32 @@ async def _tables(cluster: Cluster, names: list[str], everywhere: bool) -> tuple
 
 def history(name: str, where: Where, output: Output) -> None:
     """See ``controller.cli_rollouts.history``."""
-    raw, revisions, events = in_cluster(where, lambda cluster: _past(cluster, name))
-    versions = versions_of(name, revisions)
+    past = in_cluster(where, lambda cluster: _past(cluster, name))
     if output in {Output.JSON, Output.YAML}:
-        items = [without_managed_fields(each) for each in [raw, *versions, *events]]
+        objects = [past.rollout, *past.versions, *past.actions, *past.events]
+        items = [without_managed_fields(each) for each in objects]
         _print({"apiVersion": "v1", "kind": "List", "items": items}, output)
         return
-    rollout = read_rollout(raw)
-    found = happenings(events, rollout.metadata.uid)
-    show(history_view(rollout, versions, found, datetime.now(UTC), wide=output is Output.WIDE))
+    rollout = read_rollout(past.rollout)
+    found = happenings(past.events, rollout.metadata.uid)
+    wide = output is Output.WIDE
+    show(history_view(rollout, past.versions, past.actions, found, datetime.now(UTC), wide=wide))
 
 
-async def _past(cluster: Cluster, name: str) -> tuple[RawObject, list[RawObject], list[RawObject]]:
+@dataclass(frozen=True, slots=True)
+class _Past:
+    rollout: RawObject
+    versions: list[RawObject]
+    actions: list[RawObject]
+    events: list[RawObject]
+
+
+async def _past(cluster: Cluster, name: str) -> _Past:
     raw = await cluster.get(ROLLOUTS, name)
-    revisions, events = await asyncio.gather(cluster.all_of(REVISIONS), cluster.events(name))
-    return raw, revisions, events
+    revisions, actions, events = await asyncio.gather(
+        cluster.all_of(REVISIONS), cluster.all_of(ACTIONS), cluster.events(name)
+    )
+    return _Past(raw, versions_of(name, revisions), actions_on(name, actions), events)
 
 
 def diff(first: str, second: str | None, where: Where) -> None:

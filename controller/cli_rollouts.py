@@ -10,9 +10,7 @@ from typing import Annotated
 
 import typer
 
-from controller.cli_values import Context, Kubeconfig, Namespace, Output, OutputOption, Where
-
-Name = Annotated[str, typer.Argument(help="The AgentRollout.")]
+from controller.cli_values import Context, Kubeconfig, Name, Namespace, Output, OutputOption, Where
 
 
 def get(

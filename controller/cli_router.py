@@ -21,7 +21,8 @@ router = typer.Typer(help="The Envoy routers.", no_args_is_help=True)
 ADDRESS = "HOST:PORT"
 
 
-def _routers(urls: list[str]) -> list[str]:
+def router_urls(urls: list[str]) -> list[str]:
+    """URLs of routers' break-glass addresses."""
     for url in urls:
         parts = urlsplit(url)
         if parts.scheme != "https" or not parts.hostname or parts.path.strip("/") or parts.query:
@@ -106,7 +107,7 @@ def break_glass(  # noqa: PLR0913, PLR0917  each is a flag of its own
         typer.Option(
             "--router",
             metavar="https://HOST:PORT",
-            callback=_routers,
+            callback=router_urls,
             help="A router's --break-glass-address; repeat it for every router.",
         ),
     ],

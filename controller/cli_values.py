@@ -93,6 +93,7 @@ class Where:
     namespace: str | None
 
 
+Name = Annotated[str, typer.Argument(help="The AgentRollout.")]
 Kubeconfig = Annotated[
     str | None, typer.Option(metavar="FILE", help="Left out: $KUBECONFIG, the pod's account, ~/.kube/config.")
 ]

@@ -22,9 +22,16 @@ def versions_of(rollout: str, revisions: Sequence[dict[str, Any]]) -> list[dict[
     return sorted(own, key=lambda each: (each["metadata"]["creationTimestamp"], each["metadata"]["name"]))
 
 
+def actions_on(rollout: str, actions: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The RolloutActions about one rollout, oldest first."""
+    own = [each for each in actions if each["spec"]["rollout"] == rollout]
+    return sorted(own, key=lambda each: (each["metadata"]["creationTimestamp"], each["metadata"]["name"]))
+
+
 def history(
     rollout: AgentRollout,
     versions: Sequence[dict[str, Any]],
+    actions: Sequence[dict[str, Any]],
     events: Sequence[Happening],
     now: datetime,
     *,
@@ -35,6 +42,7 @@ def history(
     Args:
         rollout: As stored.
         versions: Its AgentRevisions, oldest first.
+        actions: RolloutActions about it, oldest first.
         events: What happened, oldest first.
         now: What ages are counted from.
         wide: With the whole artifact IDs.
@@ -52,9 +60,28 @@ def history(
             f": {short(back.artifact_id)} {age(now - back.at)} ago{where}, {back.reason}: {back.message}"
         )
         parts += [Text(), Text.assemble(("Last taken back", "bold"), sentence)]
+    if actions:
+        parts += [Text(), _actions(actions, now)]
     if events:
         parts += [Text(), events_table(events, now)]
     return Group(*parts)
+
+
+def _actions(actions: Sequence[dict[str, Any]], now: datetime) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for name in ("AGO", "ACTION", "BY", "ON", "BECAME", "WHY, AND WHAT CAME OF IT"):
+        table.add_column(name, no_wrap=not name.startswith("WHY"), overflow="fold")
+    for each in actions:
+        spec, status = each["spec"], each.get("status") or {}
+        message = f" – {status['message']}" if status.get("message") else ""
+        cells = (
+            spec["action"],
+            spec["requestedBy"],
+            short(spec["artifactID"]),
+            status.get("phase", "Pending"),
+        )
+        table.add_row(age_of(each["metadata"]["creationTimestamp"], now), *cells, spec["reason"] + message)
+    return table
 
 
 def _versions(status: RolloutStatus, versions: Sequence[dict[str, Any]], now: datetime, wide: bool) -> Table:

@@ -38,14 +38,26 @@ def problems(document: Document) -> list[Problem]:
     Raises:
         RulesError: The extra ``lint`` is not installed.
     """
-    raw = document.raw
-    kind = _KINDS.get(raw.get("kind"))
+    raw = _named(document.raw)
+    kind = _KINDS.get(str(raw.get("kind")))
     if kind is None:
         return [Problem(("kind",), f"must be one of {', '.join(_KINDS)}")]
     if raw.get("apiVersion") != API_VERSION:
         return [Problem(("apiVersion",), f"must be {API_VERSION}")]
     twice = [Problem(place, "is given more than once: remove one of them") for place in document.duplicates]
     return _unique([*twice, *_by_schema(kind, raw)]) or _by_model(kind, raw)
+
+
+def _named(raw: dict[str, Any]) -> dict[str, Any]:
+    """The object with a name, if the API server is to make one up."""
+    metadata = raw.get("metadata")
+    if (
+        not isinstance(metadata, dict)
+        or "name" in metadata
+        or not isinstance(metadata.get("generateName"), str)
+    ):
+        return raw
+    return {**raw, "metadata": {**metadata, "name": f"{metadata['generateName']}x"}}
 
 
 def _by_schema(kind: Kind, raw: dict[str, Any]) -> Iterable[Problem]:

@@ -32,7 +32,14 @@ def answered(code: int, reason: str, message: str) -> ApiError:
             answered(403, "Forbidden", NOBODY),
             'you are not allowed to: User "bob" cannot get resource "agentrollouts". Ask for a Role that allows it',
         ),
-        (answered(403, "Forbidden", "a policy denied the request: no"), "a policy denied the request: no"),
+        (
+            answered(
+                403,
+                "Forbidden",
+                "x is forbidden: ValidatingAdmissionPolicy 'p' denied request: bob may not abort",
+            ),
+            "bob may not abort",
+        ),
         (answered(404, "", "404 page not found"), "apply the CRDs of this version, kubectl apply -f crds/"),
         (answered(422, "Invalid", "spec.reason: must say why"), "spec.reason: must say why"),
     ],

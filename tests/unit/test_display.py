@@ -15,7 +15,7 @@ from controller.display.compare import Version, compare
 from controller.display.detail import detail, in_a_line
 from controller.display.events import Happening, happenings
 from controller.display.listing import listing
-from controller.display.past import history, versions_of
+from controller.display.past import actions_on, history, versions_of
 from controller.display.screen import Screen, repaint
 from controller.display.words import age
 from tests.crds.refusals import rollout
@@ -195,6 +195,18 @@ def revision(digits: str, minutes: float, rollout: str = "support-agent", **agen
     }
 
 
+def action(name: str, minutes: float, rollout: str = "support-agent", **status: Any) -> Raw:
+    made = (NOW + timedelta(minutes=minutes)).isoformat()
+    spec = {
+        "rollout": rollout,
+        "artifactID": CANDIDATE,
+        "action": name,
+        "reason": "odd numbers",
+        "requestedBy": "alice",
+    }
+    return {"metadata": {"name": name.lower(), "creationTimestamp": made}, "spec": spec, "status": status}
+
+
 def test_the_history_says_what_became_of_each_version_and_of_those_that_are_gone() -> None:
     revisions = [
         revision(CANDIDATE, 2, model={"provider": "openai", "name": "gpt-x"}),
@@ -203,7 +215,12 @@ def test_the_history_says_what_became_of_each_version_and_of_those_that_are_gone
         revision("7", 0, rollout="another"),
     ]
     versions = versions_of("support-agent", revisions)
-    shown = history(delivered(), versions, happenings([event("Promoted", 0)], "u"), LATER, wide=False)
+    actions = actions_on(
+        "support-agent", [action("Pause", 1), action("Abort", 2, phase="Applied", message="done")]
+    )
+    shown = history(
+        delivered(), versions, actions, happenings([event("Promoted", 0)], "u"), LATER, wide=False
+    )
     rows = [" ".join(line.split()) for line in printed(shown, 120)]
     assert rows[1:4] == [
         "support-agent-5555555555 3m5s replaced – http://agent-v1:8080",
@@ -213,8 +230,12 @@ def test_the_history_says_what_became_of_each_version_and_of_those_that_are_gone
     text = words(shown, 120)
     assert "Also taken back, and not kept any more: 9999999999." in text
     assert "Last taken back: 9999999999 24h ago in stage 1%, AnalysisFailed: worse than stable" in text
+    assert (
+        "2m5s Pause alice b81c55e0aa Pending odd numbers 65s Abort alice b81c55e0aa Applied odd numbers – done"
+        in text
+    )
     assert "Promoted [it] happened" in text
-    assert STABLE in words(history(delivered(), versions, [], LATER, wide=True), 200)
+    assert STABLE in words(history(delivered(), versions, [], [], LATER, wide=True), 200)
 
 
 OLD: Raw = {

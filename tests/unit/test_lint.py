@@ -16,6 +16,7 @@ from controller.lint.check import is_ours, problems
 from controller.lint.rules import broken_rules
 from controller.lint.schema import Schema
 from controller.manifests import Document, ManifestError, read_documents
+from tests.crds.actions import action
 from tests.crds.refusals import REFUSALS, Refusal, rollout
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -114,6 +115,13 @@ def test_what_is_no_object_of_ours_is_told_so(change: Schema, field: str, words:
     (found,) = problems(document)
     assert found.field == field
     assert words in found.message
+
+
+def test_an_object_that_gets_its_name_from_the_api_server_is_looked_at_all_the_same() -> None:
+    asked = action("Pause", "alice")
+    assert not problems(Document(asked))
+    (found,) = problems(Document(asked | {"spec": asked["spec"] | {"reason": ""}}))
+    assert (found.field, found.message) == ("spec.reason", "must say why, for those who read the history")
 
 
 def test_status_is_the_controllers_and_is_not_looked_at() -> None:

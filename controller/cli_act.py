@@ -1,0 +1,120 @@
+"""What a person asks of a rollout: a RolloutAction under their own name, and what became of it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import typer
+
+from controller.api.action import ActionName, ActionPhase
+from controller.cli_cluster import Cluster, in_cluster
+from controller.cli_values import Where, fail
+from controller.display.words import short
+from controller.errors import ExitCode
+from controller.reconcilers.actions import ACTIONS
+from controller.reconcilers.observed import REVISIONS, ROLLOUTS
+from controller.runtime.errors import TooManyRequests, Unavailable
+from controller.runtime.resource import RawObject
+
+_REVIEW = "authentication.k8s.io/v1"
+
+WAIT_SECONDS = 60.0
+"""For the operator to decide; one that has to be started, or elected, takes half of it."""
+
+_POLL_SECONDS = 0.25
+
+
+def run(action: ActionName, name: str, reason: str, artifact: str | None, where: Where) -> None:
+    """See ``controller.cli_actions``."""
+    in_cluster(where, lambda cluster: act(cluster, action, name, reason, artifact))
+
+
+async def act(
+    cluster: Cluster, action: ActionName, name: str, reason: str, artifact: str | None = None
+) -> None:
+    """Ask, wait, and say what became of it; unless it was done, the command ends with 1."""
+    rollout, me = await asyncio.gather(cluster.get(ROLLOUTS, name), _myself(cluster))
+    bound = await _named(cluster, artifact) if artifact else bound_to(rollout, action)
+    if not bound:
+        fail(f"{cluster.namespace}/{name} {_NOTHING[action is ActionName.RETRY]}", ExitCode.FAILED)
+    created = await cluster.client(ACTIONS).create(
+        {
+            "metadata": {"namespace": cluster.namespace, "generateName": f"{name}-{action.verb}-"},
+            "spec": {
+                "rollout": name,
+                "artifactID": bound,
+                "action": action,
+                "reason": reason,
+                "requestedBy": me,
+            },
+        }
+    )
+    own = created["metadata"]["name"]
+    status = await _outcome(cluster, own)
+    if status is None:
+        fail(
+            f"no operator has looked at RolloutAction {own} within {WAIT_SECONDS:g} s. It stays, and counts once one does; "
+            f"kubectl delete ract {own} -n {cluster.namespace} takes it back",
+            ExitCode.FAILED,
+        )
+    said = f"{action} of {name} ({short(bound)}) by {me}: {status['phase']}, {status.get('message', '')}"
+    if status["phase"] != ActionPhase.APPLIED:
+        fail(said, ExitCode.FAILED)
+    typer.echo(said)
+
+
+_NOTHING = (
+    "has no candidate, so there is nothing to decide on",
+    "has taken no version back, so there is nothing to retry",
+)
+
+
+def bound_to(rollout: RawObject, action: ActionName) -> str:
+    """The artifact that a person means who names none; empty if there is none to mean.
+
+    Args:
+        rollout: As stored.
+        action: What is asked.
+    """
+    status: dict[str, Any] = rollout.get("status") or {}
+    candidate, back = status.get("candidate") or {}, status.get("lastRollback") or {}
+    if action is ActionName.RETRY:
+        return str(back.get("artifactID", ""))
+    if action is ActionName.RESUME and status.get("killed") and not candidate:
+        # The kill has taken the candidate, and with it what the action is about.
+        return str(back.get("artifactID") or (status.get("stable") or {}).get("artifactID", ""))
+    return str(candidate.get("artifactID", ""))
+
+
+async def _named(cluster: Cluster, artifact: str) -> str:
+    """The ID of an artifact that is named by it, or by its AgentRevision."""
+    if artifact.startswith("sha256:"):
+        return artifact
+    return str((await cluster.get(REVISIONS, artifact))["spec"]["artifactID"])
+
+
+async def _myself(cluster: Cluster) -> str:
+    """The name under which the API server knows whoever runs this."""
+    answer = await cluster.transport.request(
+        "POST",
+        f"/apis/{_REVIEW}/selfsubjectreviews",
+        body={"apiVersion": _REVIEW, "kind": "SelfSubjectReview"},
+        timeout=10.0,
+    )
+    return str(answer["status"]["userInfo"]["username"])
+
+
+async def _outcome(cluster: Cluster, name: str) -> dict[str, Any] | None:
+    """The status of an action once it is final; None if nobody has decided in time."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + WAIT_SECONDS
+    while loop.time() < until:
+        try:
+            status = (await cluster.get(ACTIONS, name)).get("status") or {}
+        except (Unavailable, TooManyRequests):
+            status = {}  # it was taken; an answer that is lost on the way is asked for again
+        if status.get("phase", ActionPhase.PENDING) != ActionPhase.PENDING:
+            return status
+        await asyncio.sleep(_POLL_SECONDS)
+    return None
