@@ -3,40 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import structlog
 
 from controller.adapters.cron import WindowError, opening
 from controller.adapters.ports import MetricSource, MetricSourceError, Question
-from controller.api.delivery import Analysis
-from controller.api.guardrails import GuardrailName
 from controller.api.reasons import Reason
-from controller.api.status import Evidence, RolloutStatus, VersionRef
-from controller.core.agents import AgentDefinition, shadow_definition
+from controller.api.status import VersionRef
 from controller.core.counts import Series
-from controller.core.guardrails import read_definitions
 from controller.core.queries import queries
 from controller.core.references import UNRESOLVED
 from controller.core.snapshot import Action, Answer, Endpoints, Problem, Revision, Samples, Snapshot
-from controller.core.stages import Arm, comparisons, evaluation_due, sampled_ppm
+from controller.core.stages import evaluation_due
 from controller.core.tally import Catalogue
 from controller.reconcilers.backends import Backends, host_problem
 from controller.reconcilers.fleet import Fleet
+from controller.reconcilers.lookback import Lookback
 from controller.reconcilers.observed import ObservedRevision, ObservedRollout
+from controller.reconcilers.questions import report_questions, router_question
 from controller.reconcilers.traffic import BY_OWNER, TrafficPublisher
 from controller.runtime.store import Store
 
 _log = structlog.get_logger(__name__)
-
-BASELINE_LOOKBACK = timedelta(minutes=30)
-"""How much of stable's past tells its latency."""
-
-MIN_MARGIN, MAX_MARGIN = timedelta(seconds=30), timedelta(seconds=120)
-"""Further back than the interval: the scrape before its first one and the rhythm of scrapes must be seen."""
 
 
 _NO_SHADOW = (
@@ -78,6 +69,7 @@ class Gatherer:
         self._metrics = metrics
         self._catalogue = catalogue
         self._shadows = shadows
+        self._routers, self._reports = Lookback(), Lookback()
 
     def snapshot(
         self, observed: ObservedRollout, now: datetime, actions: tuple[Action, ...] = ()
@@ -156,16 +148,18 @@ class Gatherer:
         self, snapshot: Snapshot, now: datetime, is_cut: Callable[[Snapshot], bool]
     ) -> Samples:
         """What all sources say; without those that are slower than the routers' counters, if these decide by themselves."""
-        asked = queries(snapshot, now)
+        key, asked = snapshot.rollout.metadata.key, queries(snapshot, now)
         # The next evaluation of the routers' counters must not come late either.
         patience = snapshot.analysis.interval.total_seconds() / 2
         reports = [
             asyncio.create_task(self._answer(question, patience))
-            for question in report_questions(snapshot, now)
+            for question in report_questions(snapshot, now, self._reports)
         ]
         values = [asyncio.create_task(self._value(query, now, patience)) for query in asked]
         try:
-            series, problem = await self._answer(router_question(snapshot, self._catalogue, now))
+            question = router_question(snapshot, self._catalogue, now, self._routers)
+            series, problem = await self._answer(question)
+            self._routers.note(key, series)
             early = Samples(
                 now,
                 series,
@@ -181,12 +175,19 @@ class Gatherer:
         finally:
             for task in (*reports, *values):
                 task.cancel()
+        reported = tuple(one for answer, _ in told for one in answer)
+        self._reports.note(key, reported)
         return replace(
             early,
-            reports=tuple(one for answer, _ in told for one in answer),
+            reports=reported,
             reports_problem=next((each for _, each in told if each), ""),
             answers=dict(zip(asked, answers, strict=True)),
         )
+
+    def forget(self, key: str) -> None:
+        """The rollout is gone."""
+        self._routers.forget(key)
+        self._reports.forget(key)
 
     async def _answer(
         self, question: Question, patience: float | None = None
@@ -208,95 +209,3 @@ class Gatherer:
             problem = str(error) or f"no answer within {patience:g} s"
             _log.warning("query_unreadable", query=query, problem=problem)
             return Answer(problem=problem)
-
-
-def router_question(snapshot: Snapshot, catalogue: Catalogue, now: datetime) -> Question:
-    """What this evaluation needs: the compared versions' counters, or stable's past before the first stage."""
-    key, status = snapshot.rollout.metadata.key, snapshot.rollout.status
-    edges: set[float] | None = None
-    if status.stage:
-        counted = status.evidence.counted_until if status.evidence else None
-        window = now - _counting_from(status, counted, now) + _margin(snapshot.analysis.interval)
-        compared = comparisons(status, snapshot.stages)
-        sides = {side for each in compared for side in (each.candidate, each.baseline) if side}
-        evidence = status.evidence or Evidence()
-        edges = {edge for metric in evidence.metrics for edge in metric.edges}
-        edges |= {each.limit for each in evidence.guardrails if each.name == GuardrailName.LATENCY}
-    else:
-        window, sides = BASELINE_LOOKBACK, set[Arm]()
-    assert status.stable is not None  # noqa: S101  evidence is only due once there is a candidate
-    sides = sides or {Arm(status.stable.revision, audience=False)}
-    return Question.about(
-        catalogue,
-        [
-            *(each.name for each in snapshot.analysis.metrics),
-            *(each.name for each in snapshot.analysis.guardrails),
-        ],
-        (catalogue.value(key, side.revision, side.audience) for side in sides),
-        edges=edges,
-        window=window,
-        at=now,
-    )
-
-
-def report_questions(snapshot: Snapshot, now: datetime) -> tuple[Question, ...]:
-    """What this evaluation needs of what agents report: one question for all metrics with one label for the version."""
-    status, analysis = snapshot.rollout.status, snapshot.analysis
-    evidence = status.evidence or Evidence()
-    counted = [
-        *((metric.name, metric.counted_until) for metric in evidence.metrics),
-        *((guardrail.name, guardrail.counted_until) for guardrail in evidence.guardrails),
-    ]
-    by_label: dict[str, list[AgentDefinition]] = defaultdict(list)
-    begins = now
-    for definition in _reported(snapshot):
-        by_label[definition.label].append(definition)
-        ends = [until for name, until in counted if name == definition.name] or [None]
-        begins = min(begins, *(_counting_from(status, until, now) for until in ends))
-    window = now - begins + MAX_MARGIN if status.stage else BASELINE_LOOKBACK
-    for guardrail in analysis.guardrails:
-        if guardrail.name == GuardrailName.TOOL_ERRORS:
-            window = max(window, guardrail.over + MAX_MARGIN)
-    versions = [version for version in (status.stable, status.candidate) if version]
-    return tuple(
-        Question(
-            processes=frozenset(),
-            names=frozenset().union(*(definition.names for definition in group)),
-            label=label,
-            values=frozenset(definition.value(version) for definition in group for version in versions),
-            only=(),
-            edges=_edges(group, analysis, evidence) if status.stage else None,
-            window=window,
-            at=now,
-        )
-        for label, group in by_label.items()
-    )
-
-
-def _reported(snapshot: Snapshot) -> tuple[AgentDefinition, ...]:
-    """What others than the routers tell at this evaluation: in the shadow, nothing but comparisons."""
-    status, key = snapshot.rollout.status, snapshot.rollout.metadata.key
-    told = () if status.is_in_shadow else read_definitions(snapshot.analysis, key)
-    return (*told, shadow_definition(key)) if sampled_ppm(status) else told
-
-
-def _edges(group: list[AgentDefinition], analysis: Analysis, evidence: Evidence) -> frozenset[float] | None:
-    """The edges that are compared; all of them where a mean is limited."""
-    names = {definition.name for definition in group}
-    if any(each.name == GuardrailName.TOKENS_PER_TASK for each in analysis.guardrails) and (
-        GuardrailName.TOKENS_PER_TASK in names
-    ):
-        return None
-    fixed = (metric.edges for metric in evidence.metrics if metric.name in names)
-    return frozenset().union(*(definition.edges for definition in group), *fixed)
-
-
-def _counting_from(status: RolloutStatus, counted: datetime | None, now: datetime) -> datetime:
-    """From where the next interval counts: what was counted before, or the stage's start."""
-    programmed = status.stage.programmed_at if status.stage else None
-    return min(max(time for time in (programmed, counted, now - BASELINE_LOOKBACK) if time), now)
-
-
-def _margin(interval: timedelta) -> timedelta:
-    """Short intervals go with frequent scrapes, whose many samples need not be read that far back."""
-    return min(max(8 * interval, MIN_MARGIN), MAX_MARGIN)

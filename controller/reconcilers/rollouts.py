@@ -92,6 +92,7 @@ class RolloutReconciler:
             self.teller.forget(key)
             self._failing_since.pop(key, None)
             self._unsaved.forget(key)
+            self.gatherer.forget(key)
             await self.actions.expire(key)
             return Result()
         if doubt is None:

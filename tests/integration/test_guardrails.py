@@ -20,7 +20,7 @@ from controller.core.plan import Plan, plan
 from controller.core.queries import queries
 from controller.core.snapshot import Answer, Samples
 from controller.core.stages import comparisons
-from controller.reconcilers.gather import report_questions
+from controller.reconcilers.questions import report_questions
 from devkit.process import LOOPBACK, wait_until
 from devkit.prometheus import Prometheus, ScrapeJob
 from tests.talking import Reported, TalkingRollout, talking

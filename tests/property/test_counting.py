@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,6 +13,7 @@ from controller.api.status import Evidence
 from controller.core.counts import Scrapes, Series, increment, joined
 from controller.core.reading import Reading, continued, span_of
 from controller.core.tally import Tally
+from controller.reconcilers.lookback import Lookback
 from tests.virtual import CATALOGUE
 
 PATIENCE = 12
@@ -62,13 +63,21 @@ class World:
     def counted_until(self) -> float:
         return self.evidence.counted_until.timestamp() if self.evidence.counted_until else 0.0
 
-    def evaluate(self, servers: tuple[str, ...], *, lookback: float = 1e9) -> None:
+    def evaluate_as_told(self, lookback: Lookback, most: float) -> None:
+        """Look back no further than the last answer says."""
+        counted = self.evidence.counted_until
+        begins = counted or datetime.fromtimestamp(0, UTC)
+        margin = lookback.margin("", [counted], begins, timedelta(seconds=most))
+        window = self.now - begins.timestamp() + margin.total_seconds()
+        lookback.note("", self.evaluate(("a",), lookback=window))
+
+    def evaluate(self, servers: tuple[str, ...], *, lookback: float = 1e9) -> list[Series]:
         answer = [one for router in self.routers for one in router.series(servers, self.now - lookback)]
         series = joined(answer, "live")
         scrapes = Scrapes.of(one for one in series if one.labels["__name__"] == "live")
         until = scrapes.common_end(self.now - PATIENCE)
         if until is None:
-            return
+            return answer
         reading = Reading(Tally("", (), CATALOGUE), scrapes, until)
         self.evidence = continued(self.evidence, reading)
         span = span_of(self.evidence, reading, datetime.fromtimestamp(0, UTC))
@@ -77,6 +86,7 @@ class World:
         )
         end = datetime.fromtimestamp(span.until, UTC)
         self.evidence = self.evidence.model_copy(update={"counted_until": end})
+        return answer
 
     def act(self, action: str, router: Router, amount: int, server: str) -> None:
         """One step; every one takes a moment, so no two things happen at the same instant."""
@@ -148,3 +158,36 @@ def test_whichever_server_answers_nothing_counts_twice(
             before = world.counted
             world.evaluate((server,), lookback=lookbacks[index % len(lookbacks)])
             assert before & (world.counted - before) == 0
+
+
+ROUND = st.tuples(
+    st.lists(st.integers(0, 9), min_size=3, max_size=3),
+    st.lists(
+        st.sampled_from(["scraped", "scraped", "scraped", "missed", "restarted"]), min_size=3, max_size=3
+    ),
+    st.sampled_from(["evaluated", "evaluated", "lost", "waited"]),
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(rounds=st.lists(ROUND, min_size=8, max_size=20))
+def test_what_the_last_answer_says_is_needed_is_enough(
+    rounds: list[tuple[list[int], list[str], str]],
+) -> None:
+    """Scrapes every 4 s at three offsets, restarts, up to two scrapes missed in a row, evaluations whose writes are lost."""
+    world, lookback = World([Router(f"router-{number}") for number in range(3)]), Lookback()
+    missed = [0, 0, 0]
+    for events, happened, reader in rounds:
+        for number, router in enumerate(world.routers):
+            router.value = (
+                events[number] if happened[number] == "restarted" else router.value + events[number]
+            )
+            missed[number] = missed[number] + 1 if happened[number] == "missed" and missed[number] < 2 else 0
+            world.act("wait" if missed[number] else "scrape", router, 0, "a")
+        world.now += 1.0
+        if reader != "waited":
+            before = world.evidence, world.counted
+            world.evaluate_as_told(lookback, most=120)
+            if reader == "lost":
+                world.evidence, world.counted = before
+        assert world.counted == sum(router.seen(("a",), world.counted_until) for router in world.routers)

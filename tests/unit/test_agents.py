@@ -14,7 +14,7 @@ from controller.api.selectors import VersionForm
 from controller.api.status import Evidence, MetricEvidence
 from controller.core.agents import AgentDefinition, definition_of
 from controller.core.catalogue import CounterTerm
-from controller.reconcilers.gather import BASELINE_LOOKBACK, MAX_MARGIN, report_questions
+from controller.reconcilers.questions import BASELINE_LOOKBACK, MAX_MARGIN, report_questions
 from tests.talking import Reported, TalkingRollout, talking
 
 

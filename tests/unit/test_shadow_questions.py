@@ -5,7 +5,7 @@ from __future__ import annotations
 from controller.core.agents import FIT, MEASURED, shadow_definition
 from controller.core.catalogue import CounterTerm
 from controller.core.shadow.comparison import COMPARISONS
-from controller.reconcilers.gather import report_questions
+from controller.reconcilers.questions import report_questions
 from tests.comparing import shadowing
 
 

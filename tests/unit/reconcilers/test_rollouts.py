@@ -825,6 +825,7 @@ async def test_a_verdict_from_unsaved_evidence_is_stored_with_all_of_it(world: W
 async def test_a_change_by_others_voids_unsaved_evidence_and_its_span_is_read_again(world: World) -> None:
     await in_long_stage(world)
     await world.live(45)
+    assert all(question.window < timedelta(seconds=40) for question in world.queries), "memory tells enough"
     counted = world.rollout.status.analysis[0].candidate.total
     raw = world.api.objects[KEY]
     labelled = {**raw, "metadata": {**raw["metadata"], "labels": {"team": "a"}}}
