@@ -13,7 +13,6 @@ from controller.api.delivery import WHOLE_PPM, Analysis, MetricName
 from controller.api.reasons import Verdict
 from controller.api.shadow import SHADOW, RegressionAction
 from controller.api.status import (
-    Counts,
     Evidence,
     GuardrailStatus,
     MetricEvidence,
@@ -21,12 +20,12 @@ from controller.api.status import (
     RolloutStatus,
 )
 from controller.core.agents import definitions
-from controller.core.controls import clusterings, control_e_value, with_slices
-from controller.core.counts import Span, UnusableSamplesError
-from controller.core.evidence import last_reference, mean_e_value, safety_of, summed, updated
+from controller.core.controls import clusterings, control_e_value
+from controller.core.counts import Span, Tallied, UnusableSamplesError
+from controller.core.evidence import Counted, Step, Watched, last_reference, safety_of, summed, weighed
 from controller.core.guardrails import guarded, is_held
 from controller.core.mixture import UnknownStateError
-from controller.core.reading import BlindError, Reading, continued, is_overridden, read, span_of
+from controller.core.reading import BlindError, Reading, continued, read, span_of
 from controller.core.reported import count_reports, users_of
 from controller.core.restored import readable
 from controller.core.shadowed import comparison_e_value, count_comparisons
@@ -62,7 +61,7 @@ def assess(snapshot: Snapshot, catalogue: Catalogue, now: datetime) -> RolloutSt
         return blind(status, str(error), snapshot.analysis, now)
     alpha = snapshot.analysis.false_rollback_rate / WHOLE_PPM
     analysis = judge(findings, alpha, _watched(snapshot), elsewhere)
-    if not is_overridden(samples, catalogue):
+    if not reading.overridden:
         splits, analysis = check_splits(snapshot, status, before, analysis)
         evidence = evidence.model_copy(update={"splits": splits})
     requests = max((f.candidate.total for f in findings if f.own and f.unit == "requests"), default=0)
@@ -86,8 +85,9 @@ def with_clock_started(snapshot: Snapshot) -> RolloutStatus:
     """
     status, programmed = snapshot.rollout.status, snapshot.programmed
     stage = status.stage
-    wanted = table_of(snapshot.rollout, status, snapshot.revisions)
-    if stage is None or stage.programmed_at is not None or not programmed.serves(wanted):
+    if stage is None or stage.programmed_at is not None:
+        return status
+    if not programmed.serves(table_of(snapshot.rollout, status, snapshot.revisions)):
         return status
     at = max(programmed.acknowledged_at or stage.entered_at, stage.entered_at)
     return status.model_copy(update={"stage": stage.model_copy(update={"programmed_at": at})})
@@ -131,7 +131,7 @@ class _Evaluation:
         """Whether the interval is longer than nothing."""
         return self.span.until > self.span.after
 
-    def compare(self, metric: str, comparison: Comparison) -> tuple[MetricEvidence, Finding]:
+    def compare(self, metric: str, comparison: Comparison) -> Watched:
         """A metric of the router, for one group of users."""
         analysis, name = self.snapshot.analysis, watch_name(metric, comparison)
         everyone = self._stored(metric)
@@ -140,31 +140,31 @@ class _Evaluation:
         candidate, baseline = self.reading.counts(metric, comparison, edges, self.span)
         audience = comparison.candidate.audience
         clustered = clusterings(everyone, len(candidate), analysis.clustering, audience=audience)
+        step = None
         if self.is_new:
-            state, e_value = updated(state, candidate, baseline, clustered, analysis)
-            slices = self.reading.slices(metric, comparison, edges, self.span)
-            enough = max(e_value, WHOLE_PPM / analysis.false_rollback_rate)
-            state = with_slices(state, slices, baseline, clustered, enough)
-        else:
-            e_value = mean_e_value(state)
+            step = Step(candidate, baseline, self.reading.slices(metric, comparison, edges, self.span))
         so_far = next((m for m in self.status.analysis if m.name == name), None)
         shown = so_far or MetricStatus(name=name, verdict=Verdict.INSUFFICIENT)
-        return state, Finding(
-            name=name,
-            candidate=summed(shown.candidate, candidate[-1]),
-            baseline=summed(shown.baseline, baseline[-1]) if baseline else last_reference(state),
-            e_value=e_value,
-            # What slices of an earlier stage showed says nothing about a stage without any.
-            control=control_e_value(state) if comparison.is_sliced else 1.0,
-            compared=baseline is not None,
-            own=comparison.own,
-            min_requests=self._min_requests,
-            clustering=max(each.phi for each in clustered),
-            tests=len(candidate),
-            safety=safety_of(state, analysis) if baseline else None,
-        )
 
-    def slow(self, arm: Arm, limit: float) -> Counts:
+        def finding(state: MetricEvidence, e_value: float) -> Finding:
+            return Finding(
+                name=name,
+                candidate=summed(shown.candidate, candidate[-1]),
+                baseline=summed(shown.baseline, baseline[-1]) if baseline else last_reference(state),
+                e_value=e_value,
+                # What slices of an earlier stage showed says nothing about a stage without any.
+                control=control_e_value(state) if comparison.is_sliced else 1.0,
+                compared=baseline is not None,
+                own=comparison.own,
+                min_requests=self._min_requests,
+                clustering=max(each.phi for each in clustered),
+                tests=len(candidate),
+                safety=safety_of(state, analysis) if baseline else None,
+            )
+
+        return Counted(state, clustered, step), finding
+
+    def slow(self, arm: Arm, limit: float) -> Tallied:
         """Requests of the arm that took longer than the limit, among all."""
         return self.reading.tally.counts(MetricName.LATENCY, arm, [limit], self.span, self.reading.scrapes)[0]
 
@@ -186,24 +186,23 @@ def _count(
     span = span_of(before, reading, status.stage.programmed_at)
     evaluation = _Evaluation(snapshot, status, before, reading, span)
     known = {metric.name: metric for metric in before.metrics}
-    findings = []
     compared = comparisons(status, snapshot.stages)
-    for comparison in compared:
-        for metric in snapshot.analysis.metrics:
-            if metric.is_from_router:
-                state, finding = evaluation.compare(metric.name, comparison)
-                findings.append(finding)
-                if evaluation.is_new:
-                    known[state.name] = state
+    watched = [
+        evaluation.compare(metric.name, comparison)
+        for comparison in compared
+        for metric in snapshot.analysis.metrics
+        if metric.is_from_router
+    ]
     for definition in definitions(snapshot.analysis, snapshot.rollout.metadata.key):
         users = users_of(definition, compared)
-        if users is None:
-            continue
-        state, finding = count_reports(
-            snapshot, status, definition, users, known.get(definition.name), span.not_before
-        )
-        known[definition.name] = state
-        findings.append(finding)
+        if users is not None:
+            state = known.get(definition.name) or MetricEvidence(name=definition.name)
+            watched.append(count_reports(snapshot, status, definition, users, state, span.not_before))
+    after = weighed([counted for counted, _ in watched], snapshot.analysis)
+    findings = [finding(*each) for (_, finding), each in zip(watched, after, strict=True)]
+    known |= {
+        state.name: state for (counted, _), (state, _) in zip(watched, after, strict=True) if counted.step
+    }
     if sampled_ppm(status):
         state, finding = count_comparisons(snapshot, status, known.get(SHADOW), span.not_before)
         known[SHADOW] = state

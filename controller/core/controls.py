@@ -16,7 +16,7 @@ from controller.api.status import MetricEvidence
 from controller.core.counts import Events, Tallied
 from controller.core.dispersion import Scatter, clustering
 from controller.core.mixture import FREEDOM, UnknownStateError, decode_state, encode_state
-from controller.core.soundness import ControlTest, control_log_e_values
+from controller.core.soundness import ControlTest
 from controller.core.traffic import CONTROL_SLICES
 
 _VERSION = "c1"
@@ -37,13 +37,20 @@ class Controls:
     scatter: Scatter = field(default_factory=Scatter)
 
     def after(
-        self, slices: Sequence[Events], stable: Events, phi: float, enough: float, freedom: float = FREEDOM
+        self,
+        slices: Sequence[Events],
+        stable: Events,
+        log_e_values: tuple[float, ...],
+        phi: float,
+        enough: float,
+        freedom: float = FREEDOM,
     ) -> Controls:
         """The state after one more interval.
 
         Args:
             slices: Counts of each slice in the interval.
             stable: Counts of all of stable in it.
+            log_e_values: What ``soundness.control_log_e_values`` makes of them.
             phi: The clustering as it was estimated before.
             enough: More evidence of noise than this makes no difference.
             freedom: In how many degrees of freedom that was.
@@ -52,7 +59,7 @@ class Controls:
             Tallied(before.bad + more.bad, before.total + more.total)
             for before, more in zip(self.counts, slices, strict=True)
         )
-        check = self.check.after(control_log_e_values(slices, stable), phi, freedom)
+        check = self.check.after(log_e_values, phi, freedom)
         rest = Tallied(
             max(stable.bad - sum(each.bad for each in slices), 0),
             max(stable.total - sum(each.total for each in slices), 0),
@@ -117,31 +124,30 @@ def clusterings(
 def with_slices(
     state: MetricEvidence,
     slices: Sequence[Sequence[Events]],
-    stable: Sequence[Events] | None,
+    stable: Sequence[Events],
+    log_e_values: Sequence[tuple[float, ...]],
     clustered: list[Clustering],
     enough: float,
-) -> MetricEvidence:
-    """The metric's state after one more interval of the control slices.
+) -> list[str]:
+    """``controls`` of the metric after one more interval.
 
     Args:
-        state: The state of the metric for everyone, or of another group, which has no slices.
-        slices: For each test the counts of each slice in the interval; empty where there are none.
+        state: The state of the metric for everyone.
+        slices: For each test the counts of each slice in the interval.
         stable: For each test the counts of all of stable in it.
+        log_e_values: For each test what ``soundness.control_log_e_values`` makes of them.
         clustered: φ_t of each test.
         enough: More evidence of noise than this makes no difference.
 
     Raises:
         UnknownStateError: If a stored state is not one of this version's.
     """
-    if stable is None or not any(each.total for of_test in slices for each in of_test):
-        return state
-    after = [
-        each.after(of_test, whole, phi, enough, freedom).encode()
-        for each, of_test, whole, (phi, freedom) in zip(
-            _controls(state, len(slices)), slices, stable, clustered, strict=True
+    return [
+        each.after(of_test, whole, values, phi, enough, freedom).encode()
+        for each, of_test, whole, values, (phi, freedom) in zip(
+            _controls(state, len(slices)), slices, stable, log_e_values, clustered, strict=True
         )
     ]
-    return state.model_copy(update={"controls": after})
 
 
 def control_e_value(state: MetricEvidence) -> float:

@@ -126,9 +126,9 @@ def joined(series: Iterable[Series], liveness: str) -> tuple[Series, ...]:
     """
     everything = tuple(series)
     scrapes = Scrapes.of(one for one in everything if one.labels.get("__name__") == liveness)
-    meant = {process: without_scraper(process) for process in scrapes.times}
-    if len(set(meant.values())) == len(meant):
+    if not is_scraped_twice(scrapes):
         return everything
+    meant = {process: without_scraper(process) for process in scrapes.times}
     parts: dict[tuple[str, Process], list[Series]] = defaultdict(list)
     for one in everything:
         process = scrapes.process(one)
@@ -138,6 +138,11 @@ def joined(series: Iterable[Series], liveness: str) -> tuple[Series, ...]:
         same[0] if len(same) == 1 else Series({"__name__": name, **dict(sorted(identity))}, in_order(same))
         for (name, identity), same in parts.items()
     )
+
+
+def is_scraped_twice(scrapes: Scrapes) -> bool:
+    """Whether some process is there twice, which is rare."""
+    return len(set(map(without_scraper, scrapes.times))) < len(scrapes.times)
 
 
 def without_scraper(process: Process) -> Process:
@@ -186,18 +191,20 @@ def increment(series: Series, span: Span, scrapes: Scrapes) -> int:
     Raises:
         UnusableSamplesError: If the newest sample is NaN, infinite or negative.
     """
-    if series.samples and not 0 <= series.samples[-1][1] < math.inf:
+    samples, counted = series.samples, span.after
+    if samples and not 0 <= samples[-1][1] < math.inf:
         name, instance = series.labels.get("__name__"), series.labels.get("instance")
-        raise UnusableSamplesError(f"{name} of {instance} is {series.samples[-1][1]}")
-    counted, until, not_before = span.after, span.until, span.not_before
-    if len(series.samples) > 1:
+        raise UnusableSamplesError(f"{name} of {instance} is {samples[-1][1]}")
+    until, not_before = span.until, span.not_before
+    if len(samples) > 1:
         # Most often the newest sample is the only one that was not counted before.
-        (began, before), (ended, after) = series.samples[-2:]
+        began, before = samples[-2]
+        ended, after = samples[-1]
         if not_before <= began <= counted < ended <= until and 0 <= before <= after:
             return round(after - before)
     moved, ended, after = 0, math.nan, 0.0
     # From the newest back to the last that was counted before.
-    for began, before in reversed(series.samples):
+    for began, before in reversed(samples):
         if not 0 <= before < math.inf:
             continue
         if counted < ended <= until and began >= not_before:

@@ -1,66 +1,163 @@
-"""What one metric's counts add to its tests."""
+"""What metrics' counts add to their tests."""
 
 from __future__ import annotations
 
-from controller.api.delivery import AdvanceOn, Analysis
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from controller.api.delivery import WHOLE_PPM, AdvanceOn, Analysis
 from controller.api.status import Counts, MetricEvidence
-from controller.core.controls import Clustering
+from controller.core.controls import Clustering, with_slices
+from controller.core.counts import Events
 from controller.core.safety import SafetyTest, safety_log_e_values
+from controller.core.soundness import CONTROL_RATIOS, control_intervals
 from controller.core.statistics import (
     ODDS_RATIOS,
     HarmTest,
     Interval,
-    harm_log_e_values_of_each,
     log_e_value_against_reference,
+    log_likelihoods_of_each,
     tolerated_rate,
 )
-from controller.core.verdict import Safety
+from controller.core.verdict import Finding, Safety
 
+_RATIOS = (*ODDS_RATIOS, 1.0)
+"""Of harm and of noise, whose alternatives are some of the same; the last is the null hypothesis of both."""
+
+_NOISE_AT = [ODDS_RATIOS.index(ratio) for ratio in CONTROL_RATIOS]
 _NO_EVIDENCE = (0.0,) * len(ODDS_RATIOS)
 
 
-def updated(
-    state: MetricEvidence,
-    candidate: list[Counts],
-    baseline: list[Counts] | None,
-    clustered: list[Clustering],
-    analysis: Analysis,
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one metric counted in an interval; each of its tests has its own pair of counts.
+
+    Attributes:
+        candidate: The candidate's.
+        baseline: Stable's; None where nobody is left to compare with.
+        slices: Of each control slice; empty where there are none.
+    """
+
+    candidate: Sequence[Events]
+    baseline: Sequence[Events] | None
+    slices: Sequence[Sequence[Events]] = ()
+
+    @property
+    def is_sliced(self) -> bool:
+        """Whether the slices say anything."""
+        return self.baseline is not None and any(each.total for of_test in self.slices for each in of_test)
+
+    @property
+    def intervals(self) -> list[Interval]:
+        """What has to be weighed: for each test both arms, then its slices."""
+        if not self.baseline:
+            return []
+        both = [_interval(c, b) for c, b in zip(self.candidate, self.baseline, strict=True)]
+        if not self.is_sliced:
+            return both
+        pairs = zip(self.slices, self.baseline, strict=True)
+        return [*both, *(each for slices, stable in pairs for each in control_intervals(slices, stable))]
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """One metric before its counts are weighed.
+
+    Attributes:
+        state: Its tests so far.
+        clustered: φ of each test.
+        step: What was counted; None if nothing new was.
+        until: The end of that interval, where the metric has one of its own.
+    """
+
+    state: MetricEvidence
+    clustered: list[Clustering]
+    step: Step | None = None
+    until: datetime | None = None
+
+
+Watched = tuple[Counted, Callable[[MetricEvidence, float], Finding]]
+"""A metric, and what there is to say about it once it is known what its tests and its E are."""
+
+
+def weighed(counted: Sequence[Counted], analysis: Analysis) -> list[tuple[MetricEvidence, float]]:
+    """Each metric's tests after one more interval, and E.
+
+    Working out likelihoods costs more for each call than for each interval, so those of all metrics are worked out together.
+
+    Raises:
+        UnknownStateError: If a stored test is not one of this version's.
+    """
+    intervals = [each for one in counted if one.step for each in one.step.intervals]
+    likelihoods = iter(log_likelihoods_of_each(intervals, _RATIOS))
+    return [_weighed(each, likelihoods, analysis) for each in counted]
+
+
+def _weighed(
+    counted: Counted, likelihoods: Iterator[list[float]], analysis: Analysis
 ) -> tuple[MetricEvidence, float]:
-    """The metric's tests after one more interval, and E; each test has its own pair of counts, and its own clustering."""
-    if baseline and analysis.advance_on is AdvanceOn.EVIDENCE:
-        state = _with_safety(state, candidate, baseline, clustered, analysis)
-    tests = [HarmTest.decode(text) for text in state.tests] or [HarmTest() for _ in candidate]
-    references = state.reference or [Counts() for _ in candidate]
-    if baseline:
-        values = harm_log_e_values_of_each(
-            [_interval(c, b) for c, b in zip(candidate, baseline, strict=True)]
-        )
-    else:
-        # Against the past only the last test says something: of latency's edges the one of the tail. A median moves
-        # with the load, which has just grown.
-        silent = [_NO_EVIDENCE] * (len(candidate) - 1)
-        values = [*silent, _against_reference(candidate[-1], references[-1], clustered[-1].phi)]
-    after = [test.after(e, *each) for test, e, each in zip(tests, values, clustered, strict=True)]
-    if baseline:
-        references = [summed(r, b) for r, b in zip(references, baseline, strict=True)]
-    update = {"tests": [test.encode() for test in after], "reference": references}
-    return state.model_copy(update=update), sum(test.e_value for test in after) / len(after)
+    state, step = counted.state, counted.step
+    if step is None:
+        return state, mean_e_value(state)
+    harm = [HarmTest.decode(text) for text in state.tests] or [HarmTest() for _ in step.candidate]
+    references = state.reference or [Counts() for _ in step.candidate]
+    values = _harm(step, references, likelihoods, counted.clustered)
+    after = [test.after(e, *each) for test, e, each in zip(harm, values, counted.clustered, strict=True)]
+    e_value = sum(test.e_value for test in after) / len(after)
+    update: dict[str, object] = {"tests": [test.encode() for test in after], "reference": references}
+    if counted.until:
+        update["counted_until"] = counted.until
+    if step.baseline:
+        update["reference"] = [summed(r, b) for r, b in zip(references, step.baseline, strict=True)]
+        if analysis.advance_on is AdvanceOn.EVIDENCE:
+            update["safety"] = _safety(state, step.candidate, step.baseline, counted.clustered, analysis)
+        if step.is_sliced:
+            enough = max(e_value, WHOLE_PPM / analysis.false_rollback_rate)
+            noise = [_noise(slices, likelihoods) for slices in step.slices]
+            update["controls"] = with_slices(
+                state, step.slices, step.baseline, noise, counted.clustered, enough
+            )
+    return state.model_copy(update=update), e_value
 
 
-def _with_safety(
+def _harm(
+    step: Step, references: list[Counts], likelihoods: Iterator[list[float]], clustered: list[Clustering]
+) -> list[tuple[float, ...]]:
+    """Natural logarithms of the e-values of each test."""
+    if step.baseline:
+        return [_against_null(next(likelihoods)) for _ in step.candidate]
+    # Against the past only the last test says something: of latency's edges the one of the tail. A median moves
+    # with the load, which has just grown.
+    silent = [_NO_EVIDENCE] * (len(step.candidate) - 1)
+    return [*silent, _against_reference(step.candidate[-1], references[-1], clustered[-1].phi)]
+
+
+def _against_null(likelihoods: list[float]) -> tuple[float, ...]:
+    *alternatives, null = likelihoods
+    return tuple(each - null for each in alternatives)
+
+
+def _noise(slices: Sequence[Events], likelihoods: Iterator[list[float]]) -> tuple[float, ...]:
+    """See ``soundness.control_log_e_values``."""
+    found = [next(likelihoods) for _ in slices]
+    return tuple(each[at] - each[-1] for each in found for at in _NOISE_AT)
+
+
+def _safety(
     state: MetricEvidence,
-    candidate: list[Counts],
-    baseline: list[Counts],
+    candidate: Sequence[Events],
+    baseline: Sequence[Events],
     clustered: list[Clustering],
     analysis: Analysis,
-) -> MetricEvidence:
+) -> list[str]:
     tests = [SafetyTest.decode(text) for text in state.safety] or [SafetyTest() for _ in candidate]
     values = [
         safety_log_e_values(_interval(c, b), analysis.max_ratio)
         for c, b in zip(candidate, baseline, strict=True)
     ]
     after = [test.after(e, *each) for test, e, each in zip(tests, values, clustered, strict=True)]
-    return state.model_copy(update={"safety": [test.encode() for test in after]})
+    return [test.encode() for test in after]
 
 
 def safety_of(state: MetricEvidence, analysis: Analysis) -> Safety | None:
@@ -71,11 +168,11 @@ def safety_of(state: MetricEvidence, analysis: Analysis) -> Safety | None:
     return Safety(shown, analysis.max_ratio)
 
 
-def _interval(candidate: Counts, baseline: Counts) -> Interval:
+def _interval(candidate: Events, baseline: Events) -> Interval:
     return Interval(candidate.bad, candidate.total, baseline.bad, baseline.total)
 
 
-def _against_reference(candidate: Counts, reference: Counts, phi: float) -> tuple[float, ...]:
+def _against_reference(candidate: Events, reference: Counts, phi: float) -> tuple[float, ...]:
     tolerated = tolerated_rate(reference.bad, reference.total, phi)
     return tuple(
         log_e_value_against_reference(candidate.bad, candidate.total, ratio, tolerated)
@@ -89,9 +186,14 @@ def mean_e_value(state: MetricEvidence) -> float:
     return sum(tests) / len(tests) if tests else 1.0
 
 
-def summed(one: Counts, other: Counts) -> Counts:
+def summed(one: Events, other: Events) -> Counts:
     """Both together."""
     return Counts(bad=one.bad + other.bad, total=one.total + other.total)
+
+
+def stored(events: Events) -> Counts:
+    """The same for status."""
+    return Counts(bad=events.bad, total=events.total)
 
 
 def last_reference(state: MetricEvidence) -> Counts:

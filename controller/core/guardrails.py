@@ -25,7 +25,7 @@ from controller.api.status import (
     VersionRef,
 )
 from controller.core.agents import AgentDefinition, definition_of, definitions
-from controller.core.counts import Span, UnusableSamplesError
+from controller.core.counts import Events, Span, Tallied, UnusableSamplesError
 from controller.core.daily_cost import daily_cost
 from controller.core.evidence import summed
 from controller.core.limits import THRESHOLD, mean_log_e_values, share_log_e_values
@@ -45,7 +45,7 @@ _MOST_LOG_EVIDENCE = math.log(3 * THRESHOLD * len(ODDS_RATIOS))
 So a limit that is kept again is soon believed to be kept. Cutting down an e-process keeps it one.
 """
 
-Slow = Callable[[Arm, float], Counts]
+Slow = Callable[[Arm, float], Events]
 """An arm's requests that took longer than so many milliseconds, among all, in the interval that routers counted."""
 
 
@@ -61,7 +61,7 @@ class _Interval:
         until: The end of the interval, where it has one of its own.
     """
 
-    candidate: Counts
+    candidate: Events
     values: tuple[float, ...]
     baseline: tuple[float, ...] | None
     lasts: bool = True
@@ -215,7 +215,7 @@ def _latency(snapshot: Snapshot, status: RolloutStatus, limit: float, slow: Slow
     )
 
 
-def _all(counts: Iterable[Counts]) -> Counts:
+def _all(counts: Iterable[Events]) -> Counts:
     return reduce(summed, counts, Counts())
 
 
@@ -227,14 +227,14 @@ def _tokens(guardrail: Guardrail, state: GuardrailEvidence) -> float:
     return state.limit
 
 
-def _beyond(buckets: dict[float, int], limit: float) -> Counts:
+def _beyond(buckets: dict[float, int], limit: float) -> Tallied:
     """Tasks beyond the edge nearest above a limit, among all: for people, the test looks at all edges."""
     total = max(buckets.values(), default=0)
     within = [count for edge, count in sorted(buckets.items()) if edge >= limit]
-    return Counts(bad=max(total - within[0], 0) if within else 0, total=total)
+    return Tallied(max(total - within[0], 0) if within else 0, total)
 
 
-def _is_above(counts: Counts, limit_ppm: int) -> bool:
+def _is_above(counts: Events, limit_ppm: int) -> bool:
     return counts.bad * WHOLE_PPM > limit_ppm * counts.total
 
 

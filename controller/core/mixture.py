@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Self
 
@@ -76,12 +76,6 @@ def log_mean_exp(logarithms: Sequence[float]) -> float:
     return largest + math.log(sum(math.exp(each - largest) for each in logarithms) / len(logarithms))
 
 
-def _log_add(one: float, other: float) -> float:
-    """Logarithm of the sum of what two logarithms stand for, of which only the first may stand for 0."""
-    larger, smaller = (one, other) if one > other else (other, one)
-    return larger + math.log1p(math.exp(smaller - larger))
-
-
 @dataclass(frozen=True, slots=True)
 class StartMixture:
     """The mixture over start times, as the few numbers that go on after a restart.
@@ -110,9 +104,11 @@ class StartMixture:
             freedom: d, see ``tempered``.
         """
         start = math.log(start_weight(self.intervals + 1))
-        grown = zip(self.log_evidence, tempered(log_e_values, clustering, freedom), strict=True)
-        log_evidence = tuple(_log_add(before, start) + more for before, more in grown)
-        return replace(self, intervals=self.intervals + 1, log_evidence=log_evidence)
+        grown = []
+        for before, more in zip(self.log_evidence, tempered(log_e_values, clustering, freedom), strict=True):
+            larger, smaller = (before, start) if before > start else (start, before)
+            grown.append(larger + math.log1p(math.exp(smaller - larger)) + more)
+        return self._with(self.intervals + 1, grown)
 
     def at_most(self, log_evidence: float) -> Self:
         """The same with no more than so much of each alternative; cutting down an e-process keeps it one.
@@ -120,7 +116,13 @@ class StartMixture:
         Args:
             log_evidence: The most that is kept of log R_t(ω).
         """
-        return replace(self, log_evidence=tuple(min(each, log_evidence) for each in self.log_evidence))
+        if max(self.log_evidence) <= log_evidence:
+            return self
+        return self._with(self.intervals, (min(each, log_evidence) for each in self.log_evidence))
+
+    def _with(self, intervals: int, log_evidence: Iterable[float]) -> Self:
+        """The same test; ``replace`` would take longer than what is worked out."""
+        return type(self)(intervals, tuple(log_evidence))
 
     @property
     def e_value(self) -> float:

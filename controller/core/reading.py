@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from controller.api.status import Counts, Evidence
-from controller.core.counts import Scrapes, Series, Span, Tallied, joined, stale_before
+from controller.api.status import Evidence
+from controller.core.counts import Scrapes, Series, Span, Tallied, is_scraped_twice, joined, stale_before
 from controller.core.snapshot import Samples
 from controller.core.stages import Comparison
 from controller.core.tally import Catalogue, Tally
@@ -25,15 +25,17 @@ class Reading:
         tally: Counts by arm.
         scrapes: When the routers were scraped.
         until: The newest instant up to which every living router was scraped, in unix seconds.
+        overridden: See ``is_overridden``.
     """
 
     tally: Tally
     scrapes: Scrapes
     until: float
+    overridden: bool = False
 
     def counts(
         self, metric: str, comparison: Comparison, edges: list[float], span: Span
-    ) -> tuple[list[Counts], list[Counts] | None]:
+    ) -> tuple[list[Tallied], list[Tallied] | None]:
         """Candidate and baseline, one pair of counts for each test of the metric."""
         candidate = self.tally.counts(metric, comparison.candidate, edges, span, self.scrapes)
         if comparison.baseline is None:
@@ -57,7 +59,8 @@ def read(key: str, samples: Samples, catalogue: Catalogue) -> Reading:
     """
     if samples.problem:
         raise BlindError(samples.problem)
-    scrapes = _scrapes(samples.series, catalogue)
+    processes = [one for one in samples.series if catalogue.label not in one.labels]
+    scrapes = _scrapes(processes, catalogue)
     if not scrapes.times:
         raise BlindError(f"Prometheus has no {catalogue.liveness} of any router: is it scraping the routers?")
     gap = scrapes.gap_seconds
@@ -73,10 +76,11 @@ def read(key: str, samples: Samples, catalogue: Catalogue) -> Reading:
             f"the newest sample in Prometheus is {samples.at.timestamp() - newest:.0f} s old, "
             f"but routers are scraped every {gap:.0f} s"
         )
-    series = joined(samples.series, catalogue.liveness)
-    # Nothing was joined where no process is there twice, which is nearly always.
-    scrapes = scrapes if series is samples.series else _scrapes(series, catalogue)
-    return Reading(Tally(key, series, catalogue), scrapes, until)
+    series = samples.series
+    if is_scraped_twice(scrapes):
+        series = joined(series, catalogue.liveness)
+        scrapes = _scrapes(series, catalogue)
+    return Reading(Tally(key, series, catalogue), scrapes, until, is_overridden(processes, catalogue))
 
 
 def _scrapes(series: Iterable[Series], catalogue: Catalogue) -> Scrapes:
@@ -101,11 +105,11 @@ def span_of(before: Evidence, reading: Reading, programmed_at: datetime) -> Span
     return Span(counted, max(reading.until, counted), began.timestamp())
 
 
-def is_overridden(samples: Samples, catalogue: Catalogue) -> bool:
+def is_overridden(series: Iterable[Series], catalogue: Catalogue) -> bool:
     """Whether users may have been where no status sends them: what they met there is no reason to send more."""
     return any(
         value > 0
-        for series in samples.series
-        if series.labels.get("__name__") == catalogue.override
-        for _, value in series.samples
+        for one in series
+        if one.labels.get("__name__") == catalogue.override
+        for _, value in one.samples
     )

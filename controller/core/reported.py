@@ -11,7 +11,7 @@ from controller.api.status import Counts, MetricEvidence, RolloutStatus
 from controller.core.agents import AgentDefinition
 from controller.core.controls import Clustering
 from controller.core.counts import UnusableSamplesError
-from controller.core.evidence import last_reference, mean_e_value, safety_of, summed, updated
+from controller.core.evidence import Counted, Step, Watched, last_reference, safety_of, summed
 from controller.core.reports import NotReportedError, Reports, StaleReportsError
 from controller.core.snapshot import Snapshot
 from controller.core.stages import Comparison
@@ -47,41 +47,56 @@ def count_reports(
     status: RolloutStatus,
     definition: AgentDefinition,
     users: ReportedUsers,
-    known: MetricEvidence | None,
+    state: MetricEvidence,
     not_before: float,
-) -> tuple[MetricEvidence, Finding]:
-    """One metric's state and finding after this evaluation."""
+) -> Watched:
+    """One metric at this evaluation.
+
+    Args:
+        snapshot: The rollout and the metric source's answer.
+        status: Before this evaluation.
+        definition: What the metric is made of.
+        users: Whom it is about.
+        state: Its tests before this evaluation.
+        not_before: Movements that may have begun before this instant belong to another split.
+    """
     assert status.stage is not None  # noqa: S101  the caller looked
-    state, problem, verdict = known or MetricEvidence(name=definition.name), "", Verdict.ERROR
+    problem, verdict, phi = "", Verdict.ERROR, _clustering(snapshot, definition)
     so_far = next((m for m in status.analysis if m.name == definition.name), None)
     candidate, baseline = (so_far.candidate, so_far.baseline) if so_far else (Counts(), Counts())
+    step, until = None, None
     try:
-        state, e_value, found, beside = _with_reports(
-            snapshot, status, definition, state, not_before, compared=users.compared
-        )
-        candidate, baseline = summed(candidate, found), summed(baseline, beside)
+        step, until = _step(snapshot, status, definition, state, not_before, compared=users.compared)
     except NotReportedError as error:
-        e_value, problem, verdict = mean_e_value(state), str(error), Verdict.INSUFFICIENT
+        problem, verdict = str(error), Verdict.INSUFFICIENT
     except (StaleReportsError, UnusableSamplesError) as error:
-        e_value, problem = mean_e_value(state), str(error)
-    return state, Finding(
-        name=definition.name,
-        candidate=candidate,
-        baseline=baseline if users.compared else last_reference(state),
-        e_value=e_value,
-        compared=users.compared,
-        own=users.own,
-        min_requests=snapshot.stages[status.stage.index].min_requests,
-        clustering=_clustering(snapshot, definition),
-        tests=max(len(state.tests), 1),
-        safety=safety_of(state, snapshot.analysis) if users.compared else None,
-        unit=definition.unit,
-        problem=problem,
-        problem_verdict=verdict,
-    )
+        problem = str(error)
+    if step:
+        candidate = summed(candidate, step.candidate[-1])
+        baseline = summed(baseline, step.baseline[-1]) if step.baseline else baseline
+    min_requests = snapshot.stages[status.stage.index].min_requests
+
+    def finding(state: MetricEvidence, e_value: float) -> Finding:
+        return Finding(
+            name=definition.name,
+            candidate=candidate,
+            baseline=baseline if users.compared else last_reference(state),
+            e_value=e_value,
+            compared=users.compared,
+            own=users.own,
+            min_requests=min_requests,
+            clustering=phi,
+            tests=max(len(state.tests), 1),
+            safety=safety_of(state, snapshot.analysis) if users.compared else None,
+            unit=definition.unit,
+            problem=problem,
+            problem_verdict=verdict,
+        )
+
+    return Counted(state, [Clustering(phi)] * len(step.candidate) if step else [], step, until), finding
 
 
-def _with_reports(
+def _step(
     snapshot: Snapshot,
     status: RolloutStatus,
     definition: AgentDefinition,
@@ -89,8 +104,8 @@ def _with_reports(
     not_before: float,
     *,
     compared: bool,
-) -> tuple[MetricEvidence, float, Counts, Counts]:
-    """The metric's tests after one more interval, E, and the counts of candidate and baseline in it.
+) -> tuple[Step | None, datetime | None]:
+    """The metric's next interval and its end; None if nothing new was read.
 
     Raises:
         NotReportedError: If a version lacks a series.
@@ -107,18 +122,10 @@ def _with_reports(
     served = (status.candidate, status.stable) if compared else (status.candidate,)
     span = reports.span(samples.at, served, state.counted_until, not_before)
     if span is None:
-        return state, mean_e_value(state), Counts(), Counts()
+        return None, None
     candidate = reports.counts(status.candidate, state.edges, span)
     baseline = reports.counts(status.stable, state.edges, span) if compared else None
-    clustered = [Clustering(_clustering(snapshot, definition))] * len(candidate)
-    after, e_value = updated(state, candidate, baseline, clustered, snapshot.analysis)
-    end = datetime.fromtimestamp(span.until, UTC)
-    return (
-        after.model_copy(update={"counted_until": end}),
-        e_value,
-        candidate[-1],
-        baseline[-1] if baseline else Counts(),
-    )
+    return Step(candidate, baseline), datetime.fromtimestamp(span.until, UTC)
 
 
 def _clustering(snapshot: Snapshot, definition: AgentDefinition) -> float:

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import pairwise
 from statistics import median
 
-from controller.api.status import Counts, VersionRef
+from controller.api.status import VersionRef
 from controller.core.agents import EDGE, NAMESPACE_LABEL, AgentDefinition
 from controller.core.catalogue import CounterTerm
 from controller.core.counts import (
@@ -24,6 +24,7 @@ from controller.core.counts import (
     Scrapes,
     Series,
     Span,
+    Tallied,
     in_order,
     increment,
     stale_before,
@@ -54,12 +55,14 @@ class Reports:
         series: All series by the value of the label that names the version.
         elsewhere: Namespaces whose series were left out.
         processes: The same series by the process that exposes them.
+        checked: Of versions that were asked about, what has all counters.
     """
 
     definition: AgentDefinition
     series: Mapping[str, tuple[Series, ...]]
     elsewhere: frozenset[str]
     processes: Mapping[_Place, list[Series]]
+    checked: dict[str, tuple[Series, ...]] = field(default_factory=dict, init=False)
 
     @classmethod
     def of(cls, definition: AgentDefinition, series: Iterable[Series], namespace: str) -> Reports:
@@ -67,19 +70,16 @@ class Reports:
         found: dict[str, list[Series]] = defaultdict(list)
         processes: dict[_Place, list[Series]] = defaultdict(list)
         elsewhere, names = set(), definition.names
-        named = (
-            one
-            for one in series
-            if one.samples
-            and one.labels.get("__name__") in names
-            and (not definition.scope or _has(one, definition.scope))
-        )
+        named = [one for one in series if one.labels.get("__name__") in names and one.samples]
+        if scope := definition.scope:
+            named = [one for one in named if _has(one, scope)]
+        label, chooses = definition.label, definition.chooses_namespace
         for one in _once(named):
             where = one.labels.get(NAMESPACE_LABEL, namespace)
-            if where != namespace and not definition.chooses_namespace:
+            if where != namespace and not chooses:
                 elsewhere.add(where)
                 continue
-            found[one.labels.get(definition.label, "")].append(one)
+            found[one.labels.get(label, "")].append(one)
             processes[_place(one)].append(one)
         by_version = {value: tuple(each) for value, each in found.items()}
         return cls(definition, by_version, frozenset(elsewhere), processes)
@@ -151,10 +151,11 @@ class Reports:
     def _end(self, version: VersionRef, at: float) -> float:
         own = self._reported(version)
         gap = self._gap(version, own)
-        newest: dict[_Place, float] = defaultdict(float)
+        newest: dict[_Place, float] = {}
         for one in own:
-            place = _place(one)
-            newest[place] = max(newest[place], one.samples[-1][0])
+            place, last = _place(one), one.samples[-1][0]
+            if newest.get(place, 0.0) < last:
+                newest[place] = last
         oldest = stale_before(at, gap)
         living = [time for time in newest.values() if time >= oldest]
         if not living:
@@ -164,7 +165,7 @@ class Reports:
             )
         return min(living)
 
-    def counts(self, version: VersionRef, edges: list[float], span: Span) -> list[Counts]:
+    def counts(self, version: VersionRef, edges: list[float], span: Span) -> list[Tallied]:
         """One pair of counts for each test of the metric, as of `Tally.counts`.
 
         Raises:
@@ -229,11 +230,15 @@ class Reports:
         Counters whose labels differ may be missing while they were never touched. A counter that is nowhere is a
         mistake, and so is an edge: whoever reports a histogram reports all its edges.
         """
-        own = self.series.get(self.definition.value(version), ())
+        value = self.definition.value(version)
+        if value in self.checked:
+            return self.checked[value]
+        own = self.series.get(value, ())
         for term in self.definition.terms:
             edge = tuple(each for each in term.labels if each[0] == EDGE)
             if not any(one.labels.get("__name__") == term.metric and _has(one, edge) for one in own):
                 raise NotReportedError(f"{self._missing(term.metric, edge, version)}{self._hint()}")
+        self.checked[value] = own
         return own
 
     def _hint(self) -> str:
@@ -288,7 +293,8 @@ def _are_one(same: list[Series]) -> bool:
 
 
 def _place(one: Series) -> _Place:
-    return tuple(one.labels.get(name, "") for name in PROCESS_LABELS)
+    job, instance = PROCESS_LABELS
+    return one.labels.get(job, ""), one.labels.get(instance, "")
 
 
 def _process(one: Series) -> Process:
@@ -305,6 +311,6 @@ def _has(one: Series, labels: Iterable[tuple[str, str]]) -> bool:
     )
 
 
-def _counts(bad: int, total: int) -> Counts:
+def _counts(bad: int, total: int) -> Tallied:
     """Histograms are not read in one instant inside of a process: keep 0 ≤ bad ≤ total."""
-    return Counts(bad=min(max(bad, 0), total), total=total)
+    return Tallied(min(max(bad, 0), total), total)

@@ -34,13 +34,13 @@ def _metric(state: MetricEvidence) -> MetricEvidence:
         unread["controls"] = []
     if not _reads(SafetyTest.decode, state.safety):
         unread["safety"] = []
-    return state.model_copy(update=unread)
+    return state.model_copy(update=unread) if unread else state
 
 
 def _guardrail(state: GuardrailEvidence) -> GuardrailEvidence:
     stored = {"test": state.test, "baseline": state.baseline}
     unread = {name: "" for name, text in stored.items() if text and not _reads(HarmTest.decode, [text])}
-    return state.model_copy(update=unread)
+    return state.model_copy(update=unread) if unread else state
 
 
 def _reads(decode: Callable[[str], object], texts: Iterable[str]) -> bool:

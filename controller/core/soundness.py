@@ -20,11 +20,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
-import numpy as np
-
 from controller.core.counts import Events
 from controller.core.mixture import FREEDOM, StartMixture
-from controller.core.statistics import log_e_value_against_reference, log_likelihoods_of_rows
+from controller.core.statistics import Interval, log_e_value_against_reference, log_likelihoods_of_each
 from controller.core.traffic import CONTROL_SLICES
 
 SPLIT_THRESHOLD = 1000.0
@@ -117,16 +115,20 @@ class ControlTest(StartMixture):
         return self.at_most(most_log_evidence(enough))
 
 
-def control_log_e_values(slices: Sequence[Events], stable: Events) -> tuple[float, ...]:
-    """Natural logarithms of FNCH(s_j; ω) / FNCH(s_j; 1) for each slice j and each of ``CONTROL_RATIOS`` ω.
+def control_intervals(slices: Sequence[Events], stable: Events) -> list[Interval]:
+    """What the A/A check compares: each slice with all the rest of stable.
 
     Args:
         slices: Counts of each of the ``CONTROL_SLICES`` slices in the interval.
         stable: Counts of all of stable in it, the slices included.
     """
-    own = np.array([(each.bad, each.total) for each in slices], dtype=float)
-    rows = np.hstack((own, (stable.bad, stable.total) - own))
-    found = log_likelihoods_of_rows(rows, (*CONTROL_RATIOS, 1.0))
+    bad, total = stable.bad, stable.total
+    return [Interval(each.bad, each.total, bad - each.bad, total - each.total) for each in slices]
+
+
+def control_log_e_values(slices: Sequence[Events], stable: Events) -> tuple[float, ...]:
+    """Natural logarithms of FNCH(s_j; ω) / FNCH(s_j; 1) for each slice j and each of ``CONTROL_RATIOS`` ω."""
+    found = log_likelihoods_of_each(control_intervals(slices, stable), (*CONTROL_RATIOS, 1.0))
     return tuple(value - same for *worse, same in found for value in worse)
 
 

@@ -18,13 +18,16 @@ from typing import NamedTuple
 import numpy as np
 
 from controller.core.mixture import StartMixture
-from controller.core.sums import Matrix, log_sums, log_ways, log_ways_of_each, upper_bound
+from controller.core.sums import Matrix, Vector, log_sums, log_ways, log_ways_of_each, upper_bound
 
 ODDS_RATIOS = (1.5, 2.0, 3.0, 5.0, 8.0, 20.0, 100.0)
 """How much worse a version may be; the large ones find a version that simply breaks."""
 
 _LARGEST_LOG = 600.0
 """Of powers of odds ratios: far enough from what a float can hold that ways too few for one make no difference."""
+
+_SOME_TERMS = 1024
+"""Of intervals with more, only the terms near the peak are worth an exponential."""
 
 REFERENCE_CONFIDENCE = 0.99
 """One-sided confidence of the upper bound on a finished baseline's rate."""
@@ -53,24 +56,49 @@ def log_likelihoods(interval: Interval, odds_ratios: tuple[float, ...]) -> tuple
 def log_likelihoods_of_each(
     intervals: Sequence[Interval], odds_ratios: tuple[float, ...]
 ) -> list[list[float]]:
-    """The same of several intervals, all in one go while powers of the ratios are numbers that a float can hold."""
-    return log_likelihoods_of_rows(np.array(intervals, dtype=float).reshape(-1, 4), odds_ratios)
+    """The same of several intervals, all but the largest of them together."""
+    if not intervals:
+        return []
+    logs, rows = np.log(np.array(odds_ratios)), np.array(intervals, dtype=float)
+    spread = np.minimum(rows[:, 0] + rows[:, 2], rows[:, 1]) - np.maximum(
+        0, rows[:, 0] - rows[:, 3] + rows[:, 2]
+    )
+    few = spread * np.abs(logs).max() <= _LARGEST_LOG
+    if few.all():
+        return _by_powers(rows, logs).tolist()
+    some = ~few & (spread <= _SOME_TERMS)
+    found = np.empty((len(rows), len(logs)))
+    for which, worked_out in ((few, _by_powers), (some, _by_exponents)):
+        if which.any():
+            found[which] = worked_out(rows[which], logs)
+    for row in np.flatnonzero(~few & ~some).tolist():
+        found[row] = _log_likelihoods(intervals[row], logs.tolist())
+    return found.tolist()
 
 
-def log_likelihoods_of_rows(rows: Matrix, odds_ratios: tuple[float, ...]) -> list[list[float]]:
-    """The same of intervals whose numbers are the rows of a matrix."""
-    logs = [math.log(ratio) for ratio in odds_ratios]
+def _by_powers(rows: Matrix, logs: Vector) -> Matrix:
+    """While powers of the ratios are numbers that a float can hold: the quickest."""
+    bad_by_low, ways = _ways(rows)
+    largest = ways.max(axis=1, keepdims=True)
+    sums = np.exp(ways - largest) @ np.exp(np.multiply.outer(np.arange(ways.shape[1]), logs))
+    return np.array(np.multiply.outer(bad_by_low, logs) - largest - np.log(sums))
+
+
+def _by_exponents(rows: Matrix, logs: Vector) -> Matrix:
+    """With each ratio's terms relative to their largest."""
+    bad_by_low, ways = _ways(rows)
+    terms = ways[:, None, :] + np.multiply.outer(logs, np.arange(ways.shape[1]))
+    largest = terms.max(axis=2)
+    sums = np.exp(terms - largest[:, :, None]).sum(axis=2)
+    return np.array(np.multiply.outer(bad_by_low, logs) - largest - np.log(sums))
+
+
+def _ways(rows: Matrix) -> tuple[Vector, Matrix]:
+    """How far each candidate's bad events are above the fewest possible, and the ways to have so many or more."""
     s_c, n_c, s_b, n_b = rows.T
     bad = s_c + s_b
     low, high = np.maximum(0, bad - n_b), np.minimum(bad, n_c)
-    most = int((high - low).max(initial=0))
-    if most * max(map(abs, logs)) > _LARGEST_LOG:
-        return [_log_likelihoods(Interval(*map(int, row)), logs) for row in rows.tolist()]
-    ways = log_ways_of_each(n_c, n_b, bad, low, high, most)
-    largest = ways.max(axis=1, keepdims=True)
-    sums = np.exp(ways - largest) @ np.exp(np.multiply.outer(np.arange(most + 1), logs))
-    found: list[list[float]] = (np.multiply.outer(s_c - low, logs) - largest - np.log(sums)).tolist()
-    return found
+    return s_c - low, log_ways_of_each(n_c, n_b, bad, low, high, int((high - low).max()))
 
 
 def _log_likelihoods(interval: Interval, logs: list[float]) -> list[float]:

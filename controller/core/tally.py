@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from controller.api.delivery import MetricName
-from controller.api.status import Counts
 from controller.core.catalogue import CounterTerm, LatencyDefinition, MetricDefinition
 from controller.core.counts import Scrapes, Series, Span, Tallied, increment
 from controller.core.stages import Arm
@@ -81,12 +80,25 @@ class Tally:
         label, slice_label = catalogue.label, catalogue.slice_label
         for one in series:
             labels = one.labels
-            if (value := labels.get(label)) is not None:
-                parts = self._parts.setdefault(value, {})
-                part = parts.setdefault(labels.get(slice_label, ""), {})
-                part.setdefault(labels.get("__name__", ""), []).append(one)
+            value = labels.get(label)
+            if value is None:
+                continue
+            # setdefault would make an empty container for each of a hundred series.
+            parts = self._parts.get(value)
+            if parts is None:
+                parts = self._parts[value] = {}
+            part = parts.get(number := labels.get(slice_label, ""))
+            if part is None:
+                part = parts[number] = {}
+            found = part.get(name := labels.get("__name__", ""))
+            if found is None:
+                part[name] = [one]
+            else:
+                found.append(one)
 
-    def counts(self, metric: str, arm: Arm, edges: list[float], span: Span, scrapes: Scrapes) -> list[Counts]:
+    def counts(
+        self, metric: str, arm: Arm, edges: list[float], span: Span, scrapes: Scrapes
+    ) -> list[Tallied]:
         """One pair of counts for each test of the metric: one for errors, one an edge for latency.
 
         Raises:
@@ -94,10 +106,9 @@ class Tally:
         """
         moved = self._each(metric, self._of(arm).values(), edges, span, scrapes)
         tests = 1 if metric == MetricName.ERRORS else len(edges)
-        found = (
+        return [
             _tallied(*map(sum, zip(*(each[test] for each in moved), strict=True))) for test in range(tests)
-        )
-        return [Counts(bad=each.bad, total=each.total) for each in found]
+        ]
 
     def slices(
         self, metric: str, arm: Arm, edges: list[float], span: Span, scrapes: Scrapes

@@ -16,9 +16,9 @@ from controller.adapters.prometheus import PrometheusSource
 from controller.api.delivery import Metric
 from controller.api.reasons import ConditionType, State
 from controller.api.rollout import AgentRollout
-from controller.api.status import Counts, VersionRef
+from controller.api.status import VersionRef
 from controller.core.agents import definition_of
-from controller.core.counts import Series, Span
+from controller.core.counts import Series, Span, Tallied
 from controller.core.reports import Reports
 from devkit.controlplane import ControlPlane
 from devkit.prometheus import Prometheus, ScrapeJob
@@ -76,9 +76,9 @@ async def test_every_event_between_two_scrapes_counts_for_its_version(
     await asyncio.to_thread(wait_for, prometheus, total % CANDIDATE.artifact_id, 26)
     series = await read(prometheus)
     tools, tokens = Reports.of(TOOLS, series, "shop"), Reports.of(TOKENS, series, "shop")
-    assert tools.counts(CANDIDATE, [], ALWAYS) == [Counts(bad=3, total=12)]
-    assert tools.counts(STABLE, [], ALWAYS) == [Counts(bad=2, total=32)]
-    assert tokens.counts(CANDIDATE, [150, 506], ALWAYS) == [Counts(bad=2, total=4), Counts(bad=1, total=4)]
+    assert tools.counts(CANDIDATE, [], ALWAYS) == [Tallied(bad=3, total=12)]
+    assert tools.counts(STABLE, [], ALWAYS) == [Tallied(bad=2, total=32)]
+    assert tokens.counts(CANDIDATE, [150, 506], ALWAYS) == [Tallied(bad=2, total=4), Tallied(bad=1, total=4)]
     assert tools.until(datetime.now(UTC).timestamp(), [CANDIDATE, STABLE]) <= datetime.now(UTC).timestamp()
 
 

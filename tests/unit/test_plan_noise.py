@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from controller.api.reasons import ConditionType, Reason, State, Verdict
-from controller.api.status import Counts
 from controller.core.controls import Controls
-from controller.core.counts import Scrapes, Span
+from controller.core.counts import Scrapes, Span, Tallied
+from controller.core.soundness import control_log_e_values
 from controller.core.stages import Arm
 from controller.core.tally import Tally
 from tests.virtual import CATALOGUE, Behaviour, VirtualRollout, rollout_of
@@ -89,7 +89,8 @@ def test_noise_of_an_earlier_stage_takes_nothing_off_the_evidence_where_stable_h
     assert status.evidence is not None
     assert status.weight == 800_000
     (errors,) = status.evidence.metrics
-    noisy = Controls().after([Counts(bad=30, total=40)] * 8, Counts(bad=300, total=900), 1.0, 100.0)
+    slices, everyone = [Tallied(30, 40)] * 8, Tallied(300, 900)
+    noisy = Controls().after(slices, everyone, control_log_e_values(slices, everyone), 1.0, 100.0)
     assert noisy.check.e_value > 1000
     metrics = [errors.model_copy(update={"controls": [noisy.encode()]})]
     evidence = status.evidence.model_copy(update={"metrics": metrics})

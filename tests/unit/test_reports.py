@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from controller.api.delivery import Metric
-from controller.api.status import Counts, VersionRef
+from controller.api.status import VersionRef
 from controller.core.agents import definition_of
-from controller.core.counts import Series, Span, UnusableSamplesError
+from controller.core.counts import Series, Span, Tallied, UnusableSamplesError
 from controller.core.reports import NotReportedError, Reports, StaleReportsError
 
 CALLS = "agent_tool_calls_total"
@@ -39,12 +39,12 @@ def reports(*given: Series, namespace: str = "shop", **metric: Any) -> Reports:
 
 def counted(
     *given: Series, span: Span = ALWAYS, edges: list[float] | None = None, **metric: Any
-) -> list[Counts]:
+) -> list[Tallied]:
     return reports(*given, **metric).counts(CANDIDATE, edges or [], span)
 
 
-def counts(bad: int, total: int) -> Counts:
-    return Counts(bad=bad, total=total)
+def counts(bad: int, total: int) -> Tallied:
+    return Tallied(bad=bad, total=total)
 
 
 def test_pods_and_outcomes_add_up() -> None:

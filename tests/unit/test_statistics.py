@@ -12,6 +12,8 @@ from controller.core.statistics import (
     harm_log_e_values,
     log_e_value,
     log_e_value_against_reference,
+    log_likelihoods,
+    log_likelihoods_of_each,
     tolerated_rate,
 )
 
@@ -155,3 +157,20 @@ def test_the_more_clustered_requests_are_the_less_they_prove_and_one_interval_ne
     assert (few <= values / 2 + 1e-12).all()
     assert few[1] == pytest.approx(0.5, rel=0.03)
     assert many[3] < 400 / 40 / 1.5
+
+
+def test_intervals_of_all_sizes_are_weighed_together_as_each_is_alone() -> None:
+    intervals = [
+        Interval(5, 100, 10, 1000),
+        Interval(0, 0, 3, 50),
+        Interval(140, 280, 2100, 4200),
+        Interval(2100, 6000, 4000, 12_000),
+        Interval(300, 2000, 1100, 9000),
+    ]
+    ratios = (*ODDS_RATIOS, 1.0)
+    together = log_likelihoods_of_each(intervals, ratios)
+    for interval, found in zip(intervals, together, strict=True):
+        assert found == pytest.approx(log_likelihoods(interval, ratios), rel=1e-12, abs=1e-11)
+    worse, same = log_likelihoods_of_each([*intervals, intervals[0]], (2.0, 1.0))[-1]
+    assert math.exp(worse - same) == pytest.approx(8.733503205859948, rel=1e-12)
+    assert log_likelihoods_of_each([], ratios) == []

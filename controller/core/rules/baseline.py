@@ -8,6 +8,7 @@ from controller.api.reasons import Reason
 from controller.api.status import Evidence, GuardrailEvidence, MetricEvidence
 from controller.core.assess import blind
 from controller.core.counts import Span, UnusableSamplesError
+from controller.core.evidence import stored
 from controller.core.guardrails import read_definitions
 from controller.core.limits import mean_at_most
 from controller.core.outcome import Outcome, Report, View
@@ -71,8 +72,8 @@ def _past(view: View, reading: Reading) -> tuple[list[MetricEvidence], list[Guar
         if not metric.is_from_router:
             continue
         edges = edges_above(histogram, QUANTILES) if metric.name == MetricName.LATENCY else []
-        reference = reading.tally.counts(metric.name, stable, edges, everything, reading.scrapes)
-        found.append(MetricEvidence(name=metric.name, edges=edges, reference=reference))
+        counted = reading.tally.counts(metric.name, stable, edges, everything, reading.scrapes)
+        found.append(MetricEvidence(name=metric.name, edges=edges, reference=list(map(stored, counted))))
     limits = [
         GuardrailEvidence(name=each.name, limit=multiple_of_p95(histogram, each.multiple))
         for each in view.snapshot.analysis.guardrails
@@ -96,7 +97,7 @@ def _reported_past(view: View) -> tuple[str, list[MetricEvidence], list[Guardrai
             everything = Span(0.0, reports.until(samples.at.timestamp(), [stable]), 0.0)
             histogram = reports.histogram(stable, everything)
             edges = edges_above(histogram, QUANTILES)
-            reference = reports.counts(stable, edges, everything)
+            reference = list(map(stored, reports.counts(stable, edges, everything)))
         except NotReportedError as error:
             if definition.buckets:
                 return f"{definition.name}: {error}", [], []

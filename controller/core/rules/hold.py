@@ -44,7 +44,7 @@ def _overridden(view: View) -> Report | None:
     samples, said = view.snapshot.samples, view.progressing
     if samples is None:
         return said if said.reason is Reason.BREAK_GLASS else None
-    if not is_overridden(samples, view.catalogue):
+    if not is_overridden(samples.series, view.catalogue):
         return None
     words = "the weight is held: the splits of a router are overridden by hand (break-glass)"
     return Report("True", Reason.BREAK_GLASS, words)
