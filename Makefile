@@ -56,6 +56,7 @@ lint: $(SYNCED) ## Format, lint, types, import contracts, generated files
 	$(RUN) mypy
 	$(RUN) lint-imports
 	$(RUN) python -m controller.api.crdgen --check
+	$(RUN) python -m controller.api.chartgen --check
 	$(RUN) python -m controller.api.docgen --check
 
 .PHONY: check
@@ -75,6 +76,7 @@ test-malformed: build ## A thousand objects stored before a stricter schema amon
 .PHONY: crds
 crds: $(SYNCED) ## Generate crds/ and docs/reference from the models
 	$(RUN) python -m controller.api.crdgen
+	$(RUN) python -m controller.api.chartgen
 	$(RUN) python -m controller.api.docgen
 
 IMAGE ?= agentrollout:dev

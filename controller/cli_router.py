@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import timedelta
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -11,8 +12,10 @@ import typer
 
 from controller.adapters.envoy.bootstrap import bootstrap as envoy_bootstrap
 from controller.adapters.envoy.doors import BreakGlass
+from controller.adapters.envoy.draining import DrainError
+from controller.adapters.envoy.draining import drain as drain_envoy
 from controller.adapters.envoy.override import Answer, Credentials, CredentialsError, Overrides
-from controller.cli_values import fail, read_address
+from controller.cli_values import fail, read_address, read_duration
 from controller.errors import ExitCode
 from controller.settings import Address
 
@@ -56,7 +59,7 @@ def bootstrap(  # noqa: PLR0913, PLR0917  each is a flag of its own
         typer.Option(
             parser=read_address,
             metavar=ADDRESS,
-            help="Where Prometheus on another host scrapes /stats/prometheus, and nothing else is served.",
+            help="Where Prometheus on another host scrapes /stats/prometheus and a kubelet asks /ready; nothing else is served.",
         ),
     ] = None,
     break_glass_address: Annotated[
@@ -159,6 +162,37 @@ def break_glass(  # noqa: PLR0913, PLR0917  each is a flag of its own
         _told(
             asyncio.run(overrides.release(name)), f"the split of {name} holds again, without that candidate"
         )
+
+
+@router.command()
+def drain(
+    admin_address: Annotated[
+        Address, typer.Option(parser=read_address, metavar=ADDRESS, help="The Envoy's admin interface.")
+    ] = Address("127.0.0.1", 9901),
+    timeout: Annotated[
+        timedelta,
+        typer.Option(
+            parser=read_duration,
+            metavar="DURATION",
+            show_default="60s",
+            help="How long answers under way may take.",
+        ),
+    ] = timedelta(seconds=60),
+) -> None:
+    """Let an Envoy finish what it has begun: run it before the Envoy is stopped, as a preStop hook does.
+
+    From now on the Envoy is not ready, so that nobody sends new users, and asks those who are connected to come again
+    elsewhere. It returns once no request is under way, or when the time is over.
+
+    Example: agentrollout router drain --timeout 5m
+    """
+    try:
+        outcome = asyncio.run(drain_envoy(str(admin_address), timeout.total_seconds()))
+    except DrainError as error:
+        fail(str(error), ExitCode.FAILED)
+    if outcome:
+        fail(f"{outcome} requests are still under way after {timeout.total_seconds():g} s", ExitCode.FAILED)
+    typer.echo("no request is under way")
 
 
 def _told(answers: tuple[Answer, ...], done: str) -> None:

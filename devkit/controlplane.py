@@ -40,10 +40,18 @@ class ControlPlane(Service):
         controllers: bool = False,
         directory: Path | None = None,
         toolchain: Toolchain | None = None,
+        authorizer: str = "",
+        feature_gates: str = "",
     ) -> None:
+        """Prepare it.
+
+        ``authorizer`` is the URL of a webhook that is asked before RBAC whether somebody may do something,
+        ``feature_gates`` what the API server's flag of that name takes.
+        """
         super().__init__("controlplane", directory)
         self._toolchain = toolchain or Toolchain()
         self._with_controllers = controllers
+        self._feature_gates = feature_gates
         self._users = {user.name: user for user in (_ADMIN, *users)}
         self._tokens = {name: secrets.token_urlsafe(24) for name in self._users}
         self._etcd: Process | None = None
@@ -53,6 +61,11 @@ class ControlPlane(Service):
         write_serving_certificate(self.directory)
         write_service_account_keys(self.directory)
         self._write_tokens()
+        self._authorizer = self.directory / "authorizer.kubeconfig" if authorizer else None
+        if self._authorizer:
+            write_kubeconfig(
+                self._authorizer, server=authorizer, ca=self.directory / "ca.crt", user="api-server", token=""
+            )
 
     @property
     def url(self) -> str:
@@ -174,11 +187,22 @@ class ControlPlane(Service):
             "--service-account-issuer=https://kubernetes.default.svc",
             f"--service-account-key-file={files / 'service-accounts.pub'}",
             f"--service-account-signing-key-file={files / 'service-accounts.key'}",
-            "--authorization-mode=RBAC",
+            *self._authorization(),
             f"--token-auth-file={files / 'tokens.csv'}",
             "--service-cluster-ip-range=10.96.0.0/16",
             "--endpoint-reconciler-type=none",  # would publish a loopback address, which the API itself refuses
             "--disable-admission-plugins=ServiceAccount",  # no controller makes the default account it asks for
+            "--enable-admission-plugins=OwnerReferencesPermissionEnforcement",  # as stricter distributions do
+            *([f"--feature-gates={self._feature_gates}"] if self._feature_gates else []),
+        ]
+
+    def _authorization(self) -> list[str]:
+        if self._authorizer is None:
+            return ["--authorization-mode=RBAC"]
+        return [
+            "--authorization-mode=Webhook,RBAC",
+            f"--authorization-webhook-config-file={self._authorizer}",
+            "--authorization-webhook-version=v1",
         ]
 
     def _controller_manager_command(self) -> list[str | Path]:

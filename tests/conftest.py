@@ -33,6 +33,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     needed = any(
         item.get_closest_marker("integration")
         or item.get_closest_marker("e2e")
+        or item.get_closest_marker("charts")
         or _REAL_PARTS & set(getattr(item, "fixturenames", ()))
         for item in session.items
     )

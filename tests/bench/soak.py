@@ -218,7 +218,7 @@ async def run(minutes: float, seed: int, status: Status) -> tuple[list[Footprint
 
 def _lead_through(lab: DeliveryLab, relay: Relay) -> None:
     """Have the operator reach the API server through the relay."""
-    direct = lab.control_plane.kubeconfig
+    direct = lab.operator_kubeconfig
     relayed = direct.with_name("relayed.kubeconfig")
     relayed.write_text(direct.read_text().replace(_server(direct), f"https://{LOOPBACK}:{relay.port}"))
     lab.operator.stop()

@@ -11,7 +11,7 @@ from pathlib import Path
 from devkit.controlplane import ControlPlane
 from tests.integration.delivery_lab import DeliveryLab
 
-_CRDS = Path(__file__).parents[2] / "crds"
+CRDS = Path(__file__).parents[2] / "crds"
 NAMESPACE = "bench"
 
 
@@ -19,7 +19,7 @@ NAMESPACE = "bench"
 def control_plane(*, controllers: bool = False) -> Iterator[ControlPlane]:
     """A Kubernetes API with our CRDs and a namespace; garbage is only collected with ``controllers``."""
     with ControlPlane(controllers=controllers) as started:
-        started.kubectl("apply", "--server-side", f"--filename={_CRDS}")
+        started.kubectl("apply", "--server-side", f"--filename={CRDS}")
         started.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd", "--all")
         started.kubectl("create", "namespace", NAMESPACE)
         yield started

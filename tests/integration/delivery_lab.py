@@ -34,6 +34,7 @@ from devkit.prometheus import Prometheus, ScrapeJob
 from devkit.service import answers
 from devkit.upstream import StaticUpstream
 from tests.bench.vegeta import Vegeta, target
+from tests.rights import OperatorAccount, chart_rights
 
 Raw = dict[str, Any]
 
@@ -106,7 +107,10 @@ class Replica:
 
 
 class DeliveryLab:
-    """Everything but the API server, which tests share. Several routers share the port that users come to."""
+    """Everything but the API server, which tests share. Several routers share the port that users come to.
+
+    The operators have the rights that the chart gives them, and no others.
+    """
 
     def __init__(
         self,
@@ -129,6 +133,7 @@ class DeliveryLab:
         self.control_plane = control_plane
         self.namespace = namespace
         self._directory = directory
+        self.operator_kubeconfig = directory / "operator.kubeconfig"
         self._flags = flags
         self._stack = ExitStack()
         self._access = dict(access or {})
@@ -165,7 +170,7 @@ class DeliveryLab:
         return [
             str(Path(sys.executable).with_name("agentrollout")),
             "operator",
-            f"--kubeconfig={self.control_plane.kubeconfig}",
+            f"--kubeconfig={self.operator_kubeconfig}",
             *(f"--prometheus-url={url}" for url in prometheus_urls),
             f"--xds-address={LOOPBACK}:{replica.xds_port}",
             f"--http-address={LOOPBACK}:{replica.http_port}",
@@ -180,6 +185,9 @@ class DeliveryLab:
         self._transport = await KubernetesTransport.connect(kubeconfig=str(self.control_plane.kubeconfig))
         self.rollouts = ResourceClient(self._transport, ROLLOUTS, field_manager="tests")
         self.leases = ResourceClient(self._transport, LEASES, field_manager="tests")
+        secrets = any(flag.startswith("--secret-hmac-key-file") for flag in self._flags)
+        self._account = OperatorAccount(self._transport, self._rights(secrets))
+        await self._account.create(self.control_plane.kubeconfig, self.operator_kubeconfig)
         for replica in self.replicas:
             await asyncio.to_thread(replica.start)
         for envoy in self.envoys:
@@ -192,6 +200,7 @@ class DeliveryLab:
         await asyncio.to_thread(self._stack.close)
         # The next test's operator must not meet this one's claims on hosts; where the API server is gone, so are they.
         with contextlib.suppress(ApiError):
+            await self._account.remove()
             for raw in (await self.rollouts.list_page()).items:
                 if raw["metadata"]["namespace"] == self.namespace:
                     await self._delete_for_good(f"{self.namespace}/{raw['metadata']['name']}")
@@ -203,6 +212,10 @@ class DeliveryLab:
         if (going.get("metadata") or {}).get("finalizers"):
             version = going["metadata"]["resourceVersion"]
             await self.rollouts.merge(key, {"metadata": {"finalizers": []}}, resource_version=version)
+
+    def _rights(self, secrets: bool) -> list[Raw]:
+        """Objects that tell what the operators may do."""
+        return chart_rights(self.namespace, secrets=secrets)
 
     def _wait_until_scraped(self) -> None:
         query = f"count_over_time({CATALOGUE.liveness}[1m]) >= 2"

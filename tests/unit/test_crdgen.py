@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import yaml
 
-from controller.api import crdgen, docgen
+from controller.api import chartgen, crdgen, docgen
 from controller.api.crdgen import KINDS, Kind, crd, render, structural, unchecked
 
 Raw = dict[str, Any]
@@ -148,12 +148,16 @@ def test_the_file_says_what_the_crd_is_without_anchors(kind: Kind) -> None:
     assert yaml.safe_load(text) == crd(kind)
 
 
-@pytest.mark.parametrize("generator", [crdgen, docgen], ids=["crds", "docs"])
+@pytest.mark.parametrize("generator", [crdgen, chartgen, docgen], ids=["crds", "chart", "docs"])
 def test_the_generated_files_are_current(generator: Any) -> None:
     assert generator.main(["--check"]) == 0
 
 
-@pytest.mark.parametrize(("generator", "target"), [(crdgen, "crds"), (docgen, "docs")], ids=["crds", "docs"])
+@pytest.mark.parametrize(
+    ("generator", "target"),
+    [(crdgen, "crds"), (chartgen, "crds"), (docgen, "docs")],
+    ids=["crds", "chart", "docs"],
+)
 def test_check_finds_a_stale_file_and_a_missing_one(
     generator: Any, target: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -169,6 +173,17 @@ def test_check_finds_a_stale_file_and_a_missing_one(
     assert not missing.exists()
     assert generator.main([], folder) == 0
     assert generator.main(["--check"], folder) == 0
+
+
+def test_the_chart_keeps_nothing_that_crds_no_longer_has(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert chartgen.main([], tmp_path) == 0
+    (tmp_path / "old.yaml").write_text("kind: CustomResourceDefinition\n")
+    assert chartgen.main(["--check"], tmp_path) == 1
+    assert "old.yaml" in capsys.readouterr().err
+    assert chartgen.main([], tmp_path) == 0
+    assert not (tmp_path / "old.yaml").exists()
 
 
 def test_a_mistyped_option_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,7 +1,7 @@
-"""Static listeners that let others reach two paths of Envoy's admin interface, which itself stays on loopback.
+"""Static listeners that let others reach a few paths of Envoy's admin interface, which itself stays on loopback.
 
 The admin interface can stop Envoy and shows everything, so nobody outside the host should reach it. Prometheus needs one page
-of it; a person who takes a version back when nothing else is alive needs to set one kind of runtime key.
+of it, and whoever decides on sending users here whether Envoy is ready; a person who takes a version back when nothing else is alive needs to set one kind of runtime key.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ ADMIN_CLUSTER = "agentrollout-admin"
 
 RUNTIME_PATH = "/runtime_modify"
 METRICS_PATH = "/stats/prometheus"
+READY_PATH = "/ready"
 
 # One key, as naming.override_key makes it, set to 100 or removed. Envoy ignores the body where there is a query.
 _OVERRIDE_ONLY = rf"{RUNTIME_PATH}\?agentrollout\.[a-z0-9-]+\.[a-z0-9.-]+\.stable_only=(100)?"
@@ -47,12 +48,12 @@ def address(endpoint: Endpoint) -> dict[str, Any]:
 
 
 def metrics_listener(listen: Endpoint) -> dict[str, Any]:
-    """A plain listener on which the Prometheus page can be read, and nothing else."""
-    route = {
-        "match": {"path": METRICS_PATH, "headers": [_method("GET")]},
-        "route": {"cluster": ADMIN_CLUSTER},
-    }
-    return _listener("agentrollout-metrics", listen, route)
+    """A plain listener on which the Prometheus page and readiness can be read, and nothing else."""
+    routes = [
+        {"match": {"path": path, "headers": [_method("GET")]}, "route": {"cluster": ADMIN_CLUSTER}}
+        for path in (METRICS_PATH, READY_PATH)
+    ]
+    return _listener("agentrollout-metrics", listen, routes)
 
 
 def break_glass_listener(settings: BreakGlass) -> dict[str, Any]:
@@ -62,7 +63,7 @@ def break_glass_listener(settings: BreakGlass) -> dict[str, Any]:
         "match": {"path": RUNTIME_PATH, "headers": [_method("POST"), path]},
         "route": {"cluster": ADMIN_CLUSTER},
     }
-    listener = _listener("agentrollout-break-glass", settings.address, route)
+    listener = _listener("agentrollout-break-glass", settings.address, [route])
     tls = {
         "@type": f"{_TYPES}.transport_sockets.tls.v3.DownstreamTlsContext",
         "require_client_certificate": True,
@@ -101,11 +102,11 @@ def _method(name: str) -> dict[str, Any]:
     return {"name": ":method", "string_match": {"exact": name}}
 
 
-def _listener(name: str, listen: Endpoint, route: dict[str, Any]) -> dict[str, Any]:
+def _listener(name: str, listen: Endpoint, routes: list[dict[str, Any]]) -> dict[str, Any]:
     manager = {
         "@type": f"{_TYPES}.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": name,
-        "route_config": {"virtual_hosts": [{"name": name, "domains": ["*"], "routes": [route]}]},
+        "route_config": {"virtual_hosts": [{"name": name, "domains": ["*"], "routes": routes}]},
         "http_filters": [
             {
                 "name": "envoy.filters.http.router",
