@@ -27,7 +27,12 @@ scenarios = pytest.mark.parametrize("values", SCENARIOS, ids=lambda path: path.s
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_object_of_every_scenario_is_strictly_valid(version: str) -> None:
-    different = {json.dumps(found, sort_keys=True) for values in SCENARIOS for found in objects(values)}
+    different = {
+        json.dumps(found, sort_keys=True)
+        for values in SCENARIOS
+        for found in objects(values)
+        if found["apiVersion"] != "monitoring.coreos.com/v1"  # not Kubernetes' own
+    }
     assert len(different) > 40
     for text in sorted(different):
         kubernetes_validate.validate(json.loads(text), version, strict=True)
