@@ -20,7 +20,7 @@ from controller.core.entry import approvals_of, in_words, next_stage
 from controller.core.snapshot import Action, Snapshot
 from controller.core.stages import title
 
-KEPT_RECORDS = 100
+KEPT_RECORDS = 30
 """So many actions may wait to show what became of them; further ones wait to be taken up."""
 
 KEPT_ATTEMPTS = 100

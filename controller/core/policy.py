@@ -13,6 +13,12 @@ from controller.api.reasons import Reason
 ACTIVATION = timedelta(seconds=5)
 """So long after it was created may a policy take to be in force in every API server."""
 
+_CHECKS = {
+    **POLICY["spec"],
+    "validations": [{"expression": rule["expression"]} for rule in POLICY["spec"]["validations"]],
+}
+"""What the policy has to check; in which words it refuses may differ between versions."""
+
 _WAY_OUT = "kubectl apply -f crds/policy.yaml, and ask again"
 
 
@@ -26,11 +32,11 @@ def policy_problem(
         binding: Its binding.
         created: When the action was created.
     """
-    for wanted, found in ((POLICY, policy), (BINDING, binding)):
+    for wanted, spec, found in ((POLICY, _CHECKS, policy), (BINDING, BINDING["spec"], binding)):
         name = f"{wanted['kind']} {wanted['metadata']['name']}"
         if found is None:
             return f"{Reason.POLICY_MISSING}: {name} is not there: {_WAY_OUT}"
-        if not _says(wanted["spec"], found.get("spec")) or _is_limited(found["spec"]):
+        if not _says(spec, found.get("spec")) or _is_limited(found["spec"]):
             return f"{Reason.POLICY_MISSING}: {name} is not what this operator came with: {_WAY_OUT}"
         since = parse_time(found["metadata"]["creationTimestamp"]) + ACTIVATION
         if created < since:

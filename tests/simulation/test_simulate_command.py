@@ -90,3 +90,12 @@ def test_what_only_agents_know_is_left_out_and_said(file: Path, tmp_path: Path) 
     result = CliRunner().invoke(app, ["simulate", "-f", str(path), "--traffic", "100/s"])
     assert result.exit_code == 2
     assert "shadow, toolErrors cannot be simulated: add errors or latency" in result.output
+
+
+def test_people_are_taken_to_approve_and_windows_to_be_open(file: Path) -> None:
+    text = file.read_text().replace("{weight: 10%,", "{weight: 10%, approval: {required: 2},")
+    file.write_text(text + "  windows: [{cron: '0 0 30 2 *', duration: 1h}]\n")
+    rollout = read_rollout(file)
+    assert rollout.spec.windows
+    assert any(stage.approval for stage in rollout.spec.stages)
+    assert deliver(rollout, Scenario(100.0, Answers(0.02), 0.05), seed=1).state is State.STABLE

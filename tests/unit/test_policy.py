@@ -75,6 +75,11 @@ def test_a_binding_that_denies_less_is_none(change: dict[str, Any]) -> None:
     assert "is not what this operator came with" in said
 
 
+def test_a_policy_that_refuses_in_other_words_is_one() -> None:
+    rules = [rule | {"message": "no"} for rule in POLICY["spec"]["validations"]]
+    assert policy_problem(stored(POLICY, validations=rules), stored(BINDING), LATER) == ""
+
+
 def test_selectors_that_leave_nothing_out_do_no_harm() -> None:
     resources = {"namespaceSelector": {}, "objectSelector": {}, "matchPolicy": "Equivalent"}
     assert policy_problem(stored(POLICY), stored(BINDING, matchResources=resources), LATER) == ""
