@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from controller.adapters.judges.embedding import Alike
-from controller.core.shadow.checks import Checks, decide
+from controller.core.shadow.checks import Checks, decide, differing_steps
 from controller.core.shadow.comparison import Case, Outcome
 from controller.core.shadow.judgement import Judgement
 
-UNSEEN = "the answers differ, and which is better takes understanding, which this judge does not have"
+UNSEEN = "which is better takes understanding, which this judge does not have"
 
 
 class ChecksJudge:
@@ -24,7 +24,8 @@ class ChecksJudge:
         if decided := decide(case, self._checks, alone=True):
             return Judgement(decided.outcome, decided.reason, self.artifact_id)
         reason = await self._alike.tie(case) if self._alike else ""
-        return Judgement(Outcome.TIE, reason or UNSEEN, self.artifact_id)
+        differs = differing_steps(case) or "the answers differ"
+        return Judgement(Outcome.TIE, reason or f"{differs}, and {UNSEEN}", self.artifact_id)
 
     async def close(self) -> None:
         """It holds nothing."""

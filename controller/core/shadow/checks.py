@@ -28,6 +28,9 @@ _REFUSAL = re.compile(
     re.IGNORECASE,
 )
 
+_NAMED, _NAMED_LENGTH = 3, 80
+"""Tool calls that a sentence names, and characters of each."""
+
 
 @dataclass(frozen=True, slots=True)
 class Checks:
@@ -75,6 +78,20 @@ def decide(case: Case, checks: Checks, *, alone: bool) -> Decided | None:
     if of_stable and not of_other:
         return Decided(Outcome.WIN, f"stable's answer {of_stable}, unlike the other")
     return None
+
+
+def differing_steps(case: Case) -> str:
+    """What either side would do next, if they would not call the same tools in the same way; empty if neither calls any."""
+    stable, other = read_reply(case.stable), read_reply(case.other)
+    if not (stable.calls or other.calls):
+        return ""
+    return f"their next steps differ: stable {_step(stable)}, the other {_step(other)}"
+
+
+def _step(reply: Reply) -> str:
+    calls = [f"{call.name}({call.arguments})"[:_NAMED_LENGTH] for call in reply.calls]
+    more = " and more" if len(calls) > _NAMED else ""
+    return f"calls {' and '.join(calls[:_NAMED])}{more}" if calls else "answers"
 
 
 def _same(case: Case, stable: Reply, other: Reply) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from controller.core.shadow.checks import Checks, decide
+from controller.core.shadow.checks import Checks, decide, differing_steps
 from controller.core.shadow.comparison import CaseAnswer, Outcome
 from tests.unit.shadow.cases import called, case, message, said, swapped
 
@@ -199,3 +199,27 @@ def test_a_pattern_of_a_user_cannot_stall_a_judge() -> None:
     decided = decide(case(message(content='{"n": "a"}'), evil, question), Checks(), alone=False)
     assert decided is not None
     assert decided.outcome is Outcome.LOSS
+
+
+@pytest.mark.parametrize(
+    ("stable", "other", "told"),
+    [
+        (called("find", "{}"), called("track", "{}"), "stable calls find({}), the other calls track({})"),
+        (called("find", "{}"), "Done.", "stable calls find({}), the other answers"),
+        ("Done.", called("find", "{}"), "stable answers, the other calls find({})"),
+    ],
+)
+def test_next_steps_that_differ_are_named(
+    stable: CaseAnswer | str, other: CaseAnswer | str, told: str
+) -> None:
+    assert differing_steps(case(stable, other)) == f"their next steps differ: {told}"
+
+
+def test_many_and_long_calls_are_not_named_whole() -> None:
+    call = {"function": {"name": "find", "arguments": "x" * 1000}}
+    many = message(content=None, tool_calls=[call] * 9)
+    assert len(differing_steps(case(many, "Done."))) < 400
+
+
+def test_answers_without_tools_are_no_steps() -> None:
+    assert differing_steps(case("Canberra.", "Sydney.")) == ""

@@ -130,7 +130,12 @@ def test_equal_judges_are_one_artifact_and_any_change_is_another(tmp_path: Path)
 async def test_the_judge_without_a_model_says_what_it_cannot_see() -> None:
     judge = load_judges(None)["default"].judge
     found = await judge.judge(case("Canberra.", "Sydney.", "The capital of Australia?"))
-    assert (found.outcome, found.reason, found.model, found.tokens) == (Outcome.TIE, UNSEEN, "", 0)
+    assert (found.outcome, found.reason, found.model, found.tokens) == (
+        Outcome.TIE,
+        f"the answers differ, and {UNSEEN}",
+        "",
+        0,
+    )
     assert (await judge.judge(case("Canberra.", ""))).outcome is Outcome.LOSS
 
 
