@@ -18,8 +18,8 @@ from controller.adapters.shadow_ports import Label, Record, Records, RecordsErro
 from controller.cli_files import terminal
 from controller.cli_values import fail
 from controller.core.shadow.agreement import Agreement
-from controller.core.shadow.comparison import CaseAnswer, Outcome
-from controller.core.shadow.exchange import Side
+from controller.core.shadow.comparison import Bin, CaseAnswer, Outcome
+from controller.core.shadow.exchange import Replayed, Side
 from controller.errors import ExitCode
 
 _STYLES = {"win": "green", "loss": "bold red", "tie": "yellow"}
@@ -29,14 +29,15 @@ _PREFIX = 8
 """Characters of an ID that may stand for it."""
 
 
-def losses(rollout: str, url: str, limit: int) -> None:
+def losses(rollout: str, url: str, limit: int, *, diverged: bool) -> None:
     """See ``controller.cli_shadow.losses``."""
     with _records(url) as records:
-        found = records.losses(rollout, limit)
+        found = records.last(rollout, Bin.DIVERGED if diverged else Bin.LOSS, limit)
         known = bool(found) or records.knows(rollout)
     if not found:
+        none = "No diverged runs" if diverged else "No losses"
         terminal().print(
-            f"No losses of {rollout} are recorded." if known else f"Nothing is recorded of {rollout} yet."
+            f"{none} of {rollout} are recorded." if known else f"Nothing is recorded of {rollout} yet."
         )
         return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
@@ -45,7 +46,7 @@ def losses(rollout: str, url: str, limit: int) -> None:
     for record in found:
         case = record.case
         statuses = f"{case.other.status or '–'} / {case.stable.status or '–'}"
-        table.add_row(_clock(record.at), case.id, statuses, _plain(record.reason[:_REASON]))
+        table.add_row(_clock(record.at), case.id, statuses, _plain(_reason(record)))
     console = terminal()
     console.print(table)
     console.print("Status: candidate / stable. Read one with: agentrollout shadow show ID")
@@ -62,6 +63,8 @@ def show(comparison: str, url: str) -> None:
     version = subject.candidate_artifact if case.side is Side.CANDIDATE else subject.stable_artifact
     console.print(Text.assemble((subject.rollout, "bold"), f", {_clock(record.at)}: {who} beside stable"))
     console.print(_verdict(record))
+    if case.replayed is not None:
+        console.print(_replayed(case.replayed))
     for label in said:
         word = Text(label.outcome, _STYLES[label.outcome])
         console.print(Text.assemble(f"{_safe(label.by)} says ", word, f"  {_safe(label.reason)}".rstrip()))
@@ -119,6 +122,17 @@ def _verdict(record: Record) -> Text:
         model = f", {_safe(record.model)}" if record.model else ""
         text.append(f"\nJudge {record.case.subject.judge} {record.judge_artifact[:17]}…{model}{spent}", "dim")
     return text
+
+
+def _reason(record: Record) -> str:
+    run = record.case.replayed
+    return f"{'' if run is None else f'[run, step {run.steps}] '}{record.reason}"[:_REASON]
+
+
+def _replayed(run: Replayed) -> Text:
+    end = f"diverged at step {run.steps}" if run.diverged else f"ended at step {run.steps}"
+    calls = f"{run.calls} of {run.recorded} tool calls answered from the recording"
+    return Text(f"Driven again from the start of stable's run: {end}, {calls}", "dim")
 
 
 def _answer(answer: CaseAnswer) -> Group:

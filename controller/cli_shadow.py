@@ -113,6 +113,16 @@ def serve(  # noqa: PLR0913, PLR0917  each is a flag of its own
             help="Comparisons that are judged at once. 0: only capture.",
         ),
     ] = 8,
+    replays: Annotated[
+        int,
+        typer.Option(
+            envvar="AGENTROLLOUT_SHADOW_REPLAYS",
+            min=0,
+            max=256,
+            help="Runs that are driven again at once, of rollouts with recordedTools; those beyond are not. 0: this process asks "
+            "no agent.",
+        ),
+    ] = 4,
     retention: Annotated[
         timedelta,
         typer.Option(
@@ -164,6 +174,7 @@ def serve(  # noqa: PLR0913, PLR0917  each is a flag of its own
         records=records,
         queue=queue,
         workers=workers,
+        replays=replays,
         retention=retention,
         redactor=redactor,
         presidio_model=presidio_model,
@@ -182,6 +193,9 @@ def losses(
     namespace: Namespace = "default",
     records: RecordsUrl = _RECORDS,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many are shown.")] = 20,
+    diverged: Annotated[
+        bool, typer.Option("--diverged", help="List runs with recorded tools that diverged instead.")
+    ] = False,
 ) -> None:
     """List the candidates' last losses against stable, newest first.
 
@@ -189,7 +203,7 @@ def losses(
     """
     from controller.cli_records import losses as run  # noqa: PLC0415  see above
 
-    run(f"{namespace}/{name}", records, limit)
+    run(f"{namespace}/{name}", records, limit, diverged=diverged)
 
 
 @shadow.command()

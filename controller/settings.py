@@ -125,6 +125,7 @@ class ShadowSettings:
         records: URL of the database.
         queue: URL of NATS; None: a queue in memory.
         workers: Comparisons that are judged at once; 0: nothing is judged, only captured.
+        replays: Runs that are driven again at once; 0: none.
         retention: How long records are kept.
         redactor: Who looks for personal data.
         presidio_model: The spaCy model that Presidio uses; None: none.
@@ -136,6 +137,7 @@ class ShadowSettings:
     records: str
     queue: str | None
     workers: int
+    replays: int
     retention: timedelta
     redactor: Redactor
     presidio_model: str | None

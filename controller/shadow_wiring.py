@@ -9,6 +9,7 @@ from datetime import UTC, datetime, time
 import structlog
 from prometheus_client import CollectorRegistry
 
+from controller.adapters.asking import HttpAgents
 from controller.adapters.cron import Cron
 from controller.adapters.envoy.capture import Capture
 from controller.adapters.judges.loading import JudgeHandle, load_judges
@@ -26,6 +27,7 @@ from controller.shadow.funnel import FORGOTTEN_AFTER_SECONDS, Funnel
 from controller.shadow.health import check_health
 from controller.shadow.intake import Intake
 from controller.shadow.panel import JudgePanel
+from controller.shadow.replays import Replays
 from controller.shadow.worker import Workers
 from controller.web import HttpServer, create_app
 
@@ -116,7 +118,9 @@ class _Parts:
         self._funnel = Funnel(registry, clock.monotonic)
         self._funnel.pending("queue", lambda: queue.waiting)
         self._panel = JudgePanel(judges, check_health, registry, clock)
-        self._intake = Intake(Pairing(), recognise, queue, self._funnel, clock)
+        self._agents = HttpAgents(at_once=settings.replays) if settings.replays else None
+        replays = Replays(self._agents, self._funnel, settings.replays) if self._agents else None
+        self._intake = Intake(Pairing(), recognise, queue, self._funnel, clock, replays)
         workers = Workers(queue, self._panel, records, self._funnel, clock=clock, count=settings.workers)
         self.manager = Manager()
         app = create_app(live=self.manager.live, ready=self.manager.ready, registry=registry)
@@ -140,6 +144,8 @@ class _Parts:
         lost = await self._intake.finish(HANDING_OVER_SECONDS)
         if lost:
             _log.warning("captured_lost", comparisons=lost, reason="they were not in the queue yet")
+        if self._agents is not None:
+            await self._agents.close()
 
     def _hear(self, exchange: Exchange) -> None:
         if self._settings.workers:

@@ -137,12 +137,12 @@ class SqlRecords:
         """See ``Records.knows``."""
         return self._is_any(comparisons.c.rollout == rollout)
 
-    def losses(self, rollout: str, limit: int) -> Sequence[Record]:
-        """See ``Records.losses``."""
+    def last(self, rollout: str, where: Bin, limit: int) -> Sequence[Record]:
+        """See ``Records.last``."""
         query = (
             sa.select(comparisons.c.document)
             .where(comparisons.c.rollout == rollout)
-            .where(comparisons.c.bin == Bin.LOSS)
+            .where(comparisons.c.bin == where.value)
             .where(comparisons.c.side == Side.CANDIDATE)
             .order_by(comparisons.c.at.desc())
             .limit(limit)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from controller.core.shadow.comparison import Bin, Case, Outcome
+from controller.core.shadow.exchange import Answer, Question, Target
 
 MAX_ATTEMPTS = 5
 """Deliveries of one comparison; after these it is a dead letter."""
@@ -17,7 +18,31 @@ class QueueFullError(Exception):
 
 
 class TooLargeError(Exception):
-    """The queue can never take so large a message."""
+    """It is larger than what is taken: a message by the queue, an answer of an agent by us."""
+
+
+class UnreachableError(Exception):
+    """There was no connection to an agent; the message is the kind of error."""
+
+
+class Agents(Protocol):
+    """Agents that are asked once more, to nobody, beside what routers mirror to them."""
+
+    async def ask(self, target: Target, artifact: str, question: Question) -> Answer:
+        """What the agent makes of the question within its time, as the routers would have captured it.
+
+        Args:
+            target: Where it is.
+            artifact: Its artifact ID.
+            question: Of its headers only those go on that say how to answer.
+
+        Raises:
+            UnreachableError: There is no connection to it.
+            TooLargeError: The answer is larger than what is kept.
+        """
+
+    async def close(self) -> None:
+        """Let go of the connections."""
 
 
 class Delivery(Protocol):
@@ -169,8 +194,8 @@ class Records(Protocol):
     def knows(self, rollout: str) -> bool:
         """Whether a comparison of the rollout has ended."""
 
-    def losses(self, rollout: str, limit: int) -> Sequence[Record]:
-        """The candidates' last losses, newest first."""
+    def last(self, rollout: str, where: Bin, limit: int) -> Sequence[Record]:
+        """The candidates' last comparisons that ended there, newest first."""
 
     def spend(self, spent: Spent, at: float) -> None:
         """Store what was spent without a comparison coming to an end, at Unix seconds."""

@@ -117,6 +117,12 @@ class Shadow(Model):
             ],
         },
     )
+    recorded_tools: bool = Field(
+        default=False,
+        description="Whether the shadow process drives finished runs of chat completions, in which the client ran tools, again "
+        "from their start: the candidate is asked for every step, and its tool calls get the results that stable's had. No "
+        "tool is run. A call that stable did not make ends the run as diverged, without a verdict.",
+    )
     also_in_stages: bool = Field(
         default=False,
         description="Whether requests are compared in the stages up to 50% too. What they show can take the candidate back.",

@@ -149,6 +149,7 @@ def _shadow_split(
         noise_ppm=sampled * shadow.noise // WHOLE_PPM,
         timeout=shadow.timeout,
         removed_headers=tuple(shadow.remove_headers),
+        recorded_tools=shadow.recorded_tools,
     )
 
 

@@ -101,6 +101,7 @@ class ShadowSplit:
         timeout: How long an answer to nobody may take.
         removed_headers: Request headers, in lower case, that reach nobody but stable, beside those that carry
             credentials by custom. What is kept of a request does not have them either.
+        recorded_tools: Whether finished runs are driven again with recorded tools, by who answers beside stable.
     """
 
     subject: Subject
@@ -108,6 +109,7 @@ class ShadowSplit:
     noise_ppm: int = 0
     timeout: timedelta = timedelta(seconds=60)
     removed_headers: tuple[str, ...] = ()
+    recorded_tools: bool = False
 
 
 @dataclass(frozen=True, slots=True)

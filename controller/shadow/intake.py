@@ -1,4 +1,4 @@
-"""From captured halves to comparisons in the queue: pairing, the rule for failures, redaction, handing over."""
+"""From captured halves to comparisons in the queue: pairing, replaying, the rule for failures, redaction, handing over."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import asyncio
 import structlog
 
 from controller.adapters.shadow_ports import Queue, QueueFullError, TooLargeError
-from controller.core.shadow.comparison import Bin, decided_by_failure
+from controller.core.shadow.comparison import Bin, without_judge
 from controller.core.shadow.exchange import Exchange, Pair
 from controller.core.shadow.pairing import Ended, Pairing
 from controller.core.shadow.recognisers import Recogniser
@@ -15,13 +15,17 @@ from controller.core.shadow.redaction import case_of
 from controller.runtime.clock import Clock
 from controller.shadow.comparisons import Comparison, encode
 from controller.shadow.funnel import Funnel
+from controller.shadow.replays import Replays, TooLargeRunError
 
 EXPIRY_SECONDS = 1.0
 """How often is looked for halves whose other one is overdue."""
 
 MAX_HANDING_OVER = 2_000
 MAX_HANDING_OVER_BYTES = 64 << 20
-"""Of comparisons that wait for redaction, or that the queue has not confirmed yet; what is beyond is shed."""
+"""Of comparisons that are replayed, wait for redaction, or that the queue has not confirmed yet; what is beyond is shed."""
+
+LOADED = 0.25
+"""Of either; above it no run is driven again, so that replays are what is left out first."""
 
 _log = structlog.get_logger(__name__)
 
@@ -35,6 +39,7 @@ class Intake:
         queue: Where comparisons go.
         funnel: Where ends are counted.
         clock: Source of time.
+        replays: Drives runs again; None if none are.
     """
 
     def __init__(
@@ -44,8 +49,10 @@ class Intake:
         queue: Queue,
         funnel: Funnel,
         clock: Clock,
+        replays: Replays | None = None,
     ) -> None:
         """Nothing is under way."""
+        self._replays = replays
         self._pairing, self._recognise, self._queue = pairing, recognise, queue
         self._funnel, self._clock = funnel, clock
         self._handing_over: set[asyncio.Task[None]] = set()
@@ -57,6 +64,8 @@ class Intake:
     def take(self, exchange: Exchange) -> None:
         """A half has been captured."""
         self._funnel.know(exchange.subject)
+        if self._replays is not None and exchange.target is not None:
+            self._funnel.know_replays(exchange.subject, exchange.side)
         self._each(self._pairing.take(exchange, self._clock.monotonic()))
 
     async def run(self) -> None:
@@ -68,6 +77,8 @@ class Intake:
     async def finish(self, seconds: float) -> int:
         """Wait until the queue has all that was paired, at most so long; says how many comparisons are lost."""
         lost = self._pairing.waiting
+        if self._replays is not None:
+            self._replays.stop()
         if self._handing_over:
             _, late = await asyncio.wait(self._handing_over, timeout=seconds)
             for task in late:
@@ -96,15 +107,24 @@ class Intake:
     async def _hand_over(self, pair: Pair, size: int) -> None:
         at = self._clock.now().timestamp()
         try:
+            if self._replays is not None:
+                pair = await self._replays.of(pair, loaded=self._is_loaded)
             payload = await self._redacted(pair, at)
             if payload is not None:
                 await self._queue.put(pair.id, payload)
         except QueueFullError:
             self._funnel.end(pair.subject, pair.side, Bin.SHED)
-        except TooLargeError:
+        except (TooLargeError, TooLargeRunError):
             self._funnel.end(pair.subject, pair.side, Bin.TOO_LARGE)
         finally:
             self._bytes -= size
+
+    @property
+    def _is_loaded(self) -> bool:
+        return (
+            len(self._handing_over) > LOADED * MAX_HANDING_OVER
+            or self._bytes > LOADED * MAX_HANDING_OVER_BYTES
+        )
 
     async def _redacted(self, pair: Pair, at: float) -> bytes | None:
         """What goes into the queue; None if the redactor failed. A large pair takes seconds: captures must not wait for it."""
@@ -125,4 +145,4 @@ class Intake:
 
 
 def _payload(pair: Pair, recognise: Recogniser, at: float) -> bytes:
-    return encode(Comparison(case_of(pair, recognise, at), decided_by_failure(pair)))
+    return encode(Comparison(case_of(pair, recognise, at), without_judge(pair)))

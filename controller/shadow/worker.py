@@ -250,6 +250,11 @@ def _failure(where: Bin, case: Case) -> str:
     match where:
         case Bin.LOSS:
             return f"It failed where stable answered: {_told(case.other)}."
+        case Bin.DIVERGED:
+            step = case.replayed.steps if case.replayed else 0
+            return (
+                f"It diverged at step {step}: it calls a tool that stable's run did not call at that point."
+            )
         case Bin.WIN:
             return f"It answered where stable failed: {_told(case.stable)}."
         case _:

@@ -6,6 +6,7 @@ import os
 import subprocess
 
 from controller.adapters.records import SqlRecords
+from controller.core.shadow.comparison import Bin
 from examples.demo.errors import DemoError
 from examples.demo.world import COMMAND, World
 
@@ -24,7 +25,7 @@ def lost_comparison(world: World, width: int) -> str:
     """
     records = SqlRecords(world.records)
     try:
-        found = records.losses(f"{world.namespace}/{world.name}", 1)
+        found = records.last(f"{world.namespace}/{world.name}", Bin.LOSS, 1)
     finally:
         records.close()
     if not found:

@@ -96,8 +96,8 @@ def test_losses_of_candidates_are_listed_newest_first(records: SqlRecords) -> No
         replace(RECORD, case=replace(CASE, id="noise", side=Side.NOISE)),
     ):
         records.add(each)
-    assert [found.case.id for found in records.losses("shop/agent", 10)] == ["new", "middle", "old"]
-    assert [found.case.id for found in records.losses("shop/agent", 1)] == ["new"]
+    assert [found.case.id for found in records.last("shop/agent", Bin.LOSS, 10)] == ["new", "middle", "old"]
+    assert [found.case.id for found in records.last("shop/agent", Bin.LOSS, 1)] == ["new"]
 
 
 def test_of_what_a_person_says_the_last_counts_and_all_stays(records: SqlRecords) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gzip
+import json
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -31,12 +32,13 @@ MEBIBYTE = 1 << 20
 
 
 class ChatAgent:
-    """Answers ``/echo``, ``/length``, ``/gzip``, ``/events/N``, ``/ticks/N``, ``/bytes/N``, ``/status/N`` and ``/break``.
+    """Answers ``/chat``, ``/echo``, ``/length``, ``/gzip``, ``/events/N``, ``/ticks/N``, ``/bytes/N``, ``/status/N`` and ``/break``.
 
     It remembers what it was asked, if it is told to.
 
     Attributes:
         asked: Headers of all requests, in their order.
+        chat: What it says to the messages of a chat completion, a message or a status.
     """
 
     def __init__(self, name: str, *, port: int = 0, remember: bool = True) -> None:
@@ -44,6 +46,7 @@ class ChatAgent:
         self.port = port
         self._remember = remember
         self.asked: list[dict[str, str]] = []
+        self.chat: Callable[[list[Any]], dict[str, Any] | int] = lambda _messages: 404
         self._runner: web.AppRunner | None = None
 
     async def __aenter__(self) -> Self:
@@ -76,15 +79,22 @@ class ChatAgent:
         if kind == "gzip":
             packed = gzip.compress(self.name.encode() + b" says " + body)
             return web.Response(body=packed, headers={"content-encoding": "gzip"}, content_type="text/plain")
-        if kind == "length":
-            return web.Response(text=str(len(body)))
-        if kind == "bytes":
-            return web.Response(body=self.name[:1].encode() * int(argument))
+        if kind == "chat":
+            return self._chat(json.loads(body)["messages"])
+        if kind in ("length", "bytes"):
+            sized = str(len(body)) if kind == "length" else self.name[:1] * int(argument)
+            return web.Response(text=sized)
         return web.Response(
             status=int(argument) if kind == "status" else 200,
             body=self.name.encode() + b" says " + body,
             content_type="text/plain",
         )
+
+    def _chat(self, messages: list[Any]) -> web.Response:
+        said = self.chat(messages)
+        if isinstance(said, int):
+            return web.Response(status=said)
+        return web.json_response({"choices": [{"index": 0, "message": {"role": "assistant", **said}}]})
 
     async def _events(self, request: web.Request, count: int, *, ticks: bool) -> web.StreamResponse:
         """Ticks say when they were sent, twenty in a second."""
@@ -220,4 +230,4 @@ async def _healthy(lab: Lab) -> bool:
 
 
 async def eventually_true(look: Callable[[], Awaitable[bool]]) -> None:
-    assert await eventually(look, bool)
+    assert await eventually(look, bool, 60)

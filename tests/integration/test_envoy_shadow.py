@@ -19,7 +19,7 @@ import pytest
 
 from controller.adapters.envoy.bootstrap import bootstrap
 from controller.adapters.envoy.capture import CaptureLimits
-from controller.core.shadow.comparison import Bin, decided_by_failure
+from controller.core.shadow.comparison import Bin, without_judge
 from controller.core.shadow.exchange import Side
 from controller.core.shadow.pairing import Ended
 from controller.core.traffic import CONTROL_SLICES
@@ -141,7 +141,7 @@ async def test_the_noise_arm_asks_stable_a_second_time() -> None:
 async def test_a_candidate_that_fails_loses_and_a_stable_that_fails_too_says_nothing() -> None:
     async with shadow_lab(timeout=timedelta(seconds=1)) as lab:
         await lab.ask("/status/503")
-        assert decided_by_failure(await lab.recorder.pair()) is Bin.BOTH_ERROR
+        assert without_judge(await lab.recorder.pair()) is Bin.BOTH_ERROR
         port = lab.candidate.port
         async with Agent("candidate", always="/silent-in-body/close") as silent:
             await lab.lab.publish(_elsewhere(lab, silent.port))
@@ -155,10 +155,10 @@ async def test_a_candidate_that_fails_loses_and_a_stable_that_fails_too_says_not
             await lab.ask("/break")
         broken = await lab.recorder.pair()
 
-    assert decided_by_failure(slow) is Bin.LOSS
+    assert without_judge(slow) is Bin.LOSS
     assert slow.other.status == 200
-    assert decided_by_failure(absent) is Bin.LOSS
-    assert decided_by_failure(broken) is Bin.BOTH_ERROR
+    assert without_judge(absent) is Bin.LOSS
+    assert without_judge(broken) is Bin.BOTH_ERROR
 
 
 def _elsewhere(lab: ShadowLab, port: int):  # type: ignore[no-untyped-def]

@@ -17,6 +17,7 @@ import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
 from controller.adapters.records import SqlRecords
+from controller.core.shadow.comparison import Bin
 from devkit.process import LOOPBACK, Process, free_port
 from tests.integration.shadow_lab import KEY, ShadowLab, _healthy, eventually_true, shadow_lab
 
@@ -123,7 +124,7 @@ async def test_a_loss_can_be_listed_read_and_labelled(tmp_path: Path) -> None:
 
         await eventually_true(lost)
         records = SqlRecords(shadow.url, create=False)
-        comparison = records.losses(KEY, 1)[0].case.id
+        comparison = records.last(KEY, Bin.LOSS, 1)[0].case.id
         records.close()
         listed = await asyncio.to_thread(shadow.command, "losses", "agent", "-n", "shop")
         shown = await asyncio.to_thread(shadow.command, "show", comparison)

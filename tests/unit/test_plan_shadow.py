@@ -51,6 +51,13 @@ def test_before_its_first_stage_a_candidate_answers_to_nobody() -> None:
     assert split.subject.judge == "strict"
 
 
+def test_runs_are_driven_again_where_that_is_wanted() -> None:
+    table = shadowing({"recordedTools": True}).served
+    assert table is not None
+    assert table.shadow is not None
+    assert table.shadow.recorded_tools
+
+
 def test_a_candidate_that_is_as_good_goes_through_the_shadow_to_the_end() -> None:
     world = shadowing()
     world.live(30)

@@ -9,13 +9,15 @@ from typing import Any
 from controller.adapters.envoy.subjects import (
     NOISE_HEADER,
     PAIR_HEADER,
+    REPLAY_HEADER,
     SIDE_HEADER,
     SUBJECT_HEADER,
     TIMEOUT_HEADER,
     decode_subject,
+    decode_target,
 )
 from controller.adapters.envoy.unpacking import BrokenBodyError, TooLargeError, UnknownEncodingError, unpack
-from controller.core.shadow.exchange import Answer, Exchange, Headers, Question, Side, Subject
+from controller.core.shadow.exchange import Answer, Exchange, Headers, Question, Side, Subject, Target
 
 _NO_HEADERS: Headers = ()
 
@@ -40,12 +42,14 @@ class Origin:
         side: Who answers.
         timeout: Seconds that the answer may take.
         noise_due: Whether a half of the noise arm belongs to it.
+        target: Where who answers can be asked once more; None if that is not wanted.
     """
 
     subject: Subject
     side: Side
     timeout: float
     noise_due: bool
+    target: Target | None = None
 
     @classmethod
     def of(cls, metadata: Iterable[tuple[str, Any]]) -> Origin:
@@ -56,11 +60,14 @@ class Origin:
         """
         found = {name: value for name, value in metadata if isinstance(value, str)}
         try:
+            subject, side = decode_subject(found[SUBJECT_HEADER]), Side(found[SIDE_HEADER])
+            timeout, replay = float(found[TIMEOUT_HEADER]), found.get(REPLAY_HEADER)
             return cls(
-                subject=decode_subject(found[SUBJECT_HEADER]),
-                side=Side(found[SIDE_HEADER]),
-                timeout=float(found[TIMEOUT_HEADER]),
+                subject=subject,
+                side=side,
+                timeout=timeout,
                 noise_due=NOISE_HEADER in found,
+                target=None if replay is None else decode_target(replay, timeout),
             )
         except KeyError as error:
             raise ValueError(f"the stream has no {error.args[0]}") from error
@@ -140,6 +147,7 @@ class Assembly:
             oversized=self._oversized,
             noise_due=self._origin.noise_due,
             timeout=self._origin.timeout,
+            target=self._origin.target,
         )
 
     def release(self) -> None:

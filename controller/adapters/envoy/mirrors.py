@@ -33,10 +33,12 @@ from controller.adapters.envoy.subjects import (
     CLOSES_LATE,
     NOISE_HEADER,
     PAIR_HEADER,
+    REPLAY_HEADER,
     SIDE_HEADER,
     SUBJECT_HEADER,
     TIMEOUT_HEADER,
     encode_subject,
+    encode_target,
 )
 from controller.core.shadow.exchange import Side
 from controller.core.traffic import Backend, ShadowSplit, TrafficTable
@@ -119,9 +121,9 @@ def mirrors(table: TrafficTable, options: RouterOptions) -> tuple[Resource, ...]
     if not table.sampled_ppm or table.shadow is None or table.candidate is None:
         return ()
     shadow = table.shadow
-    found = [_mirror(table.key, table.candidate, Side.CANDIDATE, shadow, options)]
+    found = [_mirror(table, table.candidate, Side.CANDIDATE, shadow, options)]
     if table.noise_ppm:
-        found.append(_mirror(table.key, table.stable, Side.NOISE, shadow, options))
+        found.append(_mirror(table, table.stable, Side.NOISE, shadow, options))
     shares = (*mirrored_shares(table), *unmirrored_shares(table))
     found += [_sampled(table, shadow, how, options) for how, _ in shares]
     return tuple(resource(each.name, each) for each in found)
@@ -131,7 +133,9 @@ def _mirror_name(key: str, backend: Backend, suffix: str) -> str:
     return f"{cluster_name(key, backend.revision)}{suffix}"
 
 
-def _mirror(key: str, backend: Backend, side: Side, shadow: ShadowSplit, options: RouterOptions) -> Any:
+def _mirror(
+    table: TrafficTable, backend: Backend, side: Side, shadow: ShadowSplit, options: RouterOptions
+) -> Any:
     """Where requests are answered to nobody.
 
     The request is held until it is there as a whole, or is too large: otherwise an agent that reads slowly would hold up the
@@ -141,11 +145,11 @@ def _mirror(key: str, backend: Backend, side: Side, shadow: ShadowSplit, options
     protocol.common_http_protocol_options.max_stream_duration.FromTimedelta(shadow.timeout)
     whole = buffer_pb2.Buffer(max_request_bytes={"value": LARGEST_BODY})
     _filter(protocol, "envoy.filters.http.buffer", whole)
-    _capture(protocol, side, shadow)
+    _capture(protocol, side, shadow, _replay_metadata(table, backend, shadow))
     # Envoy takes a mirror for a request of its own, but who it is from is outside.
     _send_without(protocol, "x-envoy-internal")
     suffix = SHADOW_SUFFIX if side is Side.CANDIDATE else NOISE_SUFFIX
-    cluster = straight(_mirror_name(key, backend, suffix), backend, options, protocol)
+    cluster = straight(_mirror_name(table.key, backend, suffix), backend, options, protocol)
     (thresholds,) = cluster.circuit_breakers.thresholds
     for limit in (thresholds.max_connections, thresholds.max_pending_requests, thresholds.max_requests):
         limit.value = min(limit.value, MIRRORED_AT_ONCE)
@@ -160,7 +164,7 @@ def _sampled(table: TrafficTable, shadow: ShadowSplit, how: Sampled, options: Ro
     protocol = protocol_of(table.stable)
     if how is not Sampled.NEVER:
         protocol.request_mirror_policies.append(_policy(table, table.candidate, SHADOW_SUFFIX))
-        _capture(protocol, Side.STABLE, shadow, noise_due=how is Sampled.TWICE)
+        _capture(protocol, Side.STABLE, shadow, {NOISE_HEADER: "1"} if how is Sampled.TWICE else {})
         # Stable must not know that it is looked at.
         _send_without(protocol, PAIR_HEADER)
     if how is Sampled.TWICE:
@@ -196,13 +200,22 @@ def named_by_host(backend: Backend) -> bool:
     return backend.tls and not is_ip(backend.host)
 
 
-def _capture(protocol: Any, side: Side, shadow: ShadowSplit, *, noise_due: bool = False) -> None:
+def _replay_metadata(table: TrafficTable, backend: Backend, shadow: ShadowSplit) -> dict[str, str]:
+    """Where the version is, if it may be asked once more; one that speaks HTTP/2 alone is not."""
+    if not shadow.recorded_tools or backend.http2:
+        return {}
+    host = f"[{backend.host}]" if ":" in backend.host else backend.host
+    url = f"{'https' if backend.tls else 'http'}://{host}:{backend.port}"
+    return {REPLAY_HEADER: encode_target(url, backend.host if named_by_host(backend) else table.hosts[0])}
+
+
+def _capture(protocol: Any, side: Side, shadow: ShadowSplit, more: dict[str, str]) -> None:
     """Tell the recorder what passes, and never wait for it; without it, requests pass all the same."""
     metadata = {
         SUBJECT_HEADER: encode_subject(shadow.subject),
         SIDE_HEADER: side.value,
         TIMEOUT_HEADER: f"{shadow.timeout.total_seconds():g}",
-        **({NOISE_HEADER: "1"} if noise_due else {}),
+        **more,
     }
     kept = [name for name in CAPTURED_HEADERS if name not in shadow.removed_headers]
     mode = processing_mode_pb2.ProcessingMode

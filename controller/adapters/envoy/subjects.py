@@ -7,8 +7,9 @@ import json
 from dataclasses import asdict
 from datetime import timedelta
 from functools import lru_cache
+from typing import Any
 
-from controller.core.shadow.exchange import Subject
+from controller.core.shadow.exchange import Subject, Target
 
 CLOSES_LATE = timedelta(seconds=5)
 """For so long after the end of a request a router keeps its stream open, so that a process that is behind is still told."""
@@ -28,10 +29,18 @@ TIMEOUT_HEADER = "x-agentrollout-timeout"
 NOISE_HEADER = "x-agentrollout-noise"
 """There on the streams of stable's halves to which one of the noise arm belongs."""
 
+REPLAY_HEADER = "x-agentrollout-replay"
+"""There on the streams of halves whose version may be asked once more: where it is."""
+
 
 def encode_subject(subject: Subject) -> str:
     """The value of ``SUBJECT_HEADER``."""
-    return base64.urlsafe_b64encode(json.dumps(asdict(subject), sort_keys=True).encode()).decode()
+    return _packed(asdict(subject))
+
+
+def encode_target(url: str, host: str) -> str:
+    """The value of ``REPLAY_HEADER``; see ``Target``."""
+    return _packed({"url": url, "host": host})
 
 
 @lru_cache(maxsize=1024)
@@ -47,3 +56,21 @@ def decode_subject(value: str) -> Subject:
         return Subject(models=models, **{name: str(text) for name, text in fields.items()})
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"{SUBJECT_HEADER} is not what a router of this version sends: {error}") from error
+
+
+@lru_cache(maxsize=1024)
+def decode_target(value: str, seconds: float) -> Target:
+    """The target in a value of ``REPLAY_HEADER``.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    try:
+        fields = json.loads(base64.urlsafe_b64decode(value.encode()))
+        return Target(str(fields["url"]), str(fields["host"]), seconds)
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{REPLAY_HEADER} is not what a router of this version sends: {error}") from error
+
+
+def _packed(fields: dict[str, Any]) -> str:
+    return base64.urlsafe_b64encode(json.dumps(fields, sort_keys=True).encode()).decode()

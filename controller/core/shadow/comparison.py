@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from controller.core.shadow.exchange import Pair, Side, Subject
+from controller.core.shadow.exchange import Pair, Replayed, Side, Subject
 
 COMPARISONS = "agentrollout_shadow_comparisons_total"
 """Counts ends by ``rollout``, ``revision`` (who answered beside stable: the candidate, or stable itself) and ``bin``."""
@@ -28,6 +28,8 @@ class Bin(StrEnum):
     """No judge gave a verdict, or the judge is not fit to."""
     DEAD_LETTER = "dead_letter"
     """It was tried too often."""
+    DIVERGED = "diverged"
+    """Driven again with recorded tools, the other side called one that stable's run did not call at that point."""
     BOTH_ERROR = "both_error"
     """Neither side answered."""
     WIN = "win"
@@ -91,6 +93,7 @@ class Case:
         stable: Stable's answer.
         other: The other side's.
         at: Unix seconds at which the pair was complete.
+        replayed: Of what ``other`` is the last answer, if it is not the answer to the mirrored request.
     """
 
     id: str
@@ -102,10 +105,11 @@ class Case:
     stable: CaseAnswer
     other: CaseAnswer
     at: float
+    replayed: Replayed | None = None
 
 
-def decided_by_failure(pair: Pair) -> Bin | None:
-    """Where a pair ends of which a side failed to answer, which no judge is asked about; None if both answered.
+def without_judge(pair: Pair) -> Bin | None:
+    """Where a pair ends that no judge is asked about: a side failed to answer, or a run diverged; None if both answered.
 
     A version that fails where stable answers has lost: left out, its failures would flatter it.
     """
@@ -113,4 +117,6 @@ def decided_by_failure(pair: Pair) -> Bin | None:
         return Bin.BOTH_ERROR
     if pair.other.failed:
         return Bin.LOSS
-    return Bin.WIN if pair.stable.failed else None
+    if pair.stable.failed:
+        return Bin.WIN
+    return Bin.DIVERGED if pair.replayed and pair.replayed.diverged else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -46,6 +47,10 @@ class Subject:
         """The AgentRevision that answered as this side."""
         return self.candidate if side is Side.CANDIDATE else self.stable
 
+    def artifact(self, side: Side) -> str:
+        """The artifact ID of the version that answered as this side."""
+        return self.candidate_artifact if side is Side.CANDIDATE else self.stable_artifact
+
 
 @dataclass(frozen=True, slots=True)
 class Question:
@@ -89,6 +94,38 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class Target:
+    """Where whoever answers beside stable can be asked once more.
+
+    Attributes:
+        url: ``http://host:port`` or ``https://host:port``.
+        host: The ``host`` header of what is mirrored to it.
+        seconds: That an answer may take.
+    """
+
+    url: str
+    host: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """How far a run of stable was driven again, with the results that its tools had.
+
+    Attributes:
+        steps: Answers that were given.
+        calls: Tool calls that were answered from the recording.
+        recorded: Tool calls that the recording has.
+        diverged: Whether the last answer calls a tool of which the recording has no result at that point.
+    """
+
+    steps: int
+    calls: int
+    recorded: int
+    diverged: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Exchange:
     """One half of a pair.
 
@@ -103,6 +140,7 @@ class Exchange:
         noise_due: Of stable's half, whether a half of the noise arm belongs to it.
         timeout: Seconds that an answer may take, on every side: whichever half comes first, the others have ended by
             then.
+        target: Where this side can be asked once more; None if it is not to be.
     """
 
     pair: str
@@ -113,6 +151,7 @@ class Exchange:
     oversized: bool = False
     noise_due: bool = False
     timeout: float = 60.0
+    target: Target | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +165,8 @@ class Pair:
         question: The request as stable got it.
         stable: Stable's answer.
         other: The other side's.
+        target: Where the other side can be asked once more; None if it is not to be.
+        replayed: Of what ``other`` is the last answer, if it is not the answer to the mirrored request.
     """
 
     id: str
@@ -134,3 +175,13 @@ class Pair:
     question: Question
     stable: Answer
     other: Answer
+    target: Target | None = None
+    replayed: Replayed | None = None
+
+
+def media_of(headers: Headers) -> tuple[str, str]:
+    """Media type, in lower case and without parameters, and charset."""
+    value = next((value for name, value in headers if name == "content-type"), "")
+    media, _, parameters = value.partition(";")
+    found = re.search(r'charset="?([\w.:-]+)', parameters, re.IGNORECASE)
+    return media.strip().lower(), found.group(1) if found else "utf-8"

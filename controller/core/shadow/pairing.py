@@ -207,7 +207,15 @@ def _due(exchange: Exchange) -> set[Side]:
 
 
 def _pair(side: Side, stable: Exchange, other: Exchange) -> Pair:
-    return Pair(_id(stable.pair, side), side, stable.subject, stable.question, stable.answer, other.answer)
+    return Pair(
+        id=_id(stable.pair, side),
+        side=side,
+        subject=stable.subject,
+        question=stable.question,
+        stable=stable.answer,
+        other=other.answer,
+        target=other.target,
+    )
 
 
 def _id(key: str, side: Side) -> str:

@@ -19,7 +19,7 @@ from encodings.aliases import aliases
 from urllib.parse import unquote, unquote_plus
 
 from controller.core.shadow.comparison import Case, CaseAnswer
-from controller.core.shadow.exchange import Answer, Headers, Pair
+from controller.core.shadow.exchange import Answer, Pair, media_of
 from controller.core.shadow.recognisers import Kind, Recogniser, confides_all, merged, named
 
 MAX_DEPTH = 8
@@ -85,7 +85,7 @@ def case_of(pair: Pair, recognise: Recogniser, at: float) -> Case:
     redaction = Redaction(recognise)
     question = pair.question
     path = redaction.path(question.path)
-    asked = redaction.body(question.body, *_media(question.headers))
+    asked = redaction.body(question.body, *media_of(question.headers))
     return Case(
         id=pair.id,
         side=pair.side,
@@ -96,25 +96,18 @@ def case_of(pair: Pair, recognise: Recogniser, at: float) -> Case:
         stable=_answer(redaction, pair.stable),
         other=_answer(redaction, pair.other),
         at=at,
+        replayed=pair.replayed,
     )
 
 
 def _answer(redaction: Redaction, answer: Answer) -> CaseAnswer:
-    media, charset = _media(answer.headers)
+    media, charset = media_of(answer.headers)
     return CaseAnswer(
         status=answer.status or 0,
         content_type=media,
         text=redaction.body(answer.body, media, charset, complete=answer.complete),
         seconds=answer.seconds,
     )
-
-
-def _media(headers: Headers) -> tuple[str, str]:
-    """Media type and charset."""
-    value = next((value for name, value in headers if name == "content-type"), "")
-    media, _, parameters = value.partition(";")
-    found = re.search(r'charset="?([\w.:-]+)', parameters, re.IGNORECASE)
-    return media.strip().lower(), found.group(1) if found else "utf-8"
 
 
 def _decoded(body: bytes, charset: str, *, complete: bool) -> str:

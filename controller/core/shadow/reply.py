@@ -88,16 +88,28 @@ def is_json(content_type: str) -> bool:
 
 def read_reply(answer: CaseAnswer) -> Reply:
     """What is said in the body; the whole body if its form is not known."""
-    if answer.content_type == EVENT_STREAM:
-        return _of_events(_data(answer.text))
+    return reply_in(answer.text, answer.content_type)
+
+
+def reply_in(text: str, content_type: str) -> Reply:
+    """See ``read_reply``; of a media type without parameters."""
+    if content_type == EVENT_STREAM:
+        return _of_events(_data(text))
     try:
-        choice = _first_choice(parse_json(answer.text))
+        choice = _first_choice(parse_json(text))
     except ValueError:
-        return Reply(answer.text)
+        return Reply(text)
     message = choice.get("message")
     if not isinstance(message, dict):
-        return Reply(answer.text)
+        return Reply(text)
     return _reply([message], [choice])
+
+
+def calls_of(message: Any) -> list[tuple[str, ToolCall]]:
+    """The tool calls of a message of an agent, with their ids; empty if it is anything else."""
+    if not isinstance(message, dict) or message.get("role") != "assistant":
+        return []
+    return [(_text(call.get("id")), _call(call)) for call in _dicts(message.get("tool_calls"))]
 
 
 def _no_constant(name: str) -> NoReturn:
@@ -128,23 +140,27 @@ def _first_choice(found: Any) -> dict[str, Any]:
 def _reply(messages: Iterable[dict[str, Any]], choices: Iterable[dict[str, Any]]) -> Reply:
     """One message, or the pieces of one."""
     text, declined = "", False
-    calls: dict[int, tuple[str, str]] = {}
+    calls: dict[int, ToolCall] = {}
     for message in messages:
         refusal = message.get("refusal")
         declined = declined or bool(refusal)
         text += _text(message.get("content")) + _text(refusal)
         for position, call in enumerate(_dicts(message.get("tool_calls"))):
-            function = call.get("function")
-            function = function if isinstance(function, dict) else {}
             key = index if type(index := call.get("index")) is int else position
-            name, arguments = calls.get(key, ("", ""))
-            calls[key] = name + _text(function.get("name")), arguments + _text(function.get("arguments"))
+            piece, known = _call(call), calls.get(key, ToolCall("", ""))
+            calls[key] = ToolCall(known.name + piece.name, known.arguments + piece.arguments)
     return Reply(
         text,
-        tuple(ToolCall(*call) for call in calls.values()),
+        tuple(calls.values()),
         declined=declined,
         cut=any(choice.get("finish_reason") == "length" for choice in choices),
     )
+
+
+def _call(call: dict[str, Any]) -> ToolCall:
+    function = call.get("function")
+    function = function if isinstance(function, dict) else {}
+    return ToolCall(_text(function.get("name")), _text(function.get("arguments")))
 
 
 def _text(content: Any) -> str:

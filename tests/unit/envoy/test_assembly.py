@@ -9,8 +9,8 @@ import pytest
 from envoy.service.ext_proc.v3 import external_processor_pb2
 
 from controller.adapters.envoy.assembly import Assembly, Origin, Room
-from controller.adapters.envoy.subjects import decode_subject, encode_subject
-from controller.core.shadow.exchange import Exchange, Side, Subject
+from controller.adapters.envoy.subjects import REPLAY_HEADER, decode_subject, encode_subject, encode_target
+from controller.core.shadow.exchange import Exchange, Side, Subject, Target
 
 pytestmark = pytest.mark.unit
 
@@ -175,3 +175,15 @@ def test_a_stream_that_no_router_of_ours_opened_is_told_so() -> None:
 
 def test_a_subject_survives_the_way() -> None:
     assert decode_subject(encode_subject(SUBJECT)) == SUBJECT
+
+
+def test_where_a_version_can_be_asked_once_more_goes_with_its_half() -> None:
+    metadata = (*METADATA, (REPLAY_HEADER, encode_target("http://10.0.0.2:8080", "a.example")))
+    assert Origin.of(metadata).target == Target("http://10.0.0.2:8080", "a.example", 2.5)
+    assert Origin.of(METADATA).target is None
+
+
+@pytest.mark.parametrize("value", ["", "!", "W10=", "e30="])
+def test_a_place_that_no_router_sends_is_none(value: str) -> None:
+    with pytest.raises(ValueError, match="x-agentrollout-replay"):
+        Origin.of((*METADATA, (REPLAY_HEADER, value)))

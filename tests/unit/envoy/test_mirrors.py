@@ -24,8 +24,8 @@ from controller.adapters.envoy.naming import is_sampled, version_of
 from controller.adapters.envoy.options import RouterOptions
 from controller.adapters.envoy.resources import CLUSTER, ROUTE
 from controller.adapters.envoy.snapshot import bundle, snapshot
-from controller.adapters.envoy.subjects import decode_subject
-from controller.core.shadow.exchange import Subject
+from controller.adapters.envoy.subjects import REPLAY_HEADER, decode_subject, decode_target
+from controller.core.shadow.exchange import Subject, Target
 from controller.core.traffic import AudienceSplit, Backend, Endpoint, ServicePort, ShadowSplit, TrafficTable
 
 pytestmark = pytest.mark.unit
@@ -321,3 +321,40 @@ def test_a_sampled_conversation_was_there_but_is_no_trial(cluster: str, split: s
     assert found is not None
     rollout, request = found
     assert (rollout, request.revision, request.split) == ("shop/agent", "agent-1", split)
+
+
+REPLAYED = replace(TABLE, shadow=replace(SPLIT, recorded_tools=True))
+
+
+def replay_targets(table: TrafficTable) -> dict[str, Target]:
+    """Where routers say that versions may be asked once more, by the cluster whose captures say so."""
+    found = {}
+    for name, cluster in clusters(table).items():
+        if any(each.name.endswith("ext_proc") for each in protocol(cluster).http_filters):
+            metadata = {each.key: each.value for each in capture(cluster).grpc_service.initial_metadata}
+            if REPLAY_HEADER in metadata:
+                found[name] = decode_target(metadata[REPLAY_HEADER], 1)
+    return found
+
+
+def test_mirrors_say_where_they_lead_if_runs_are_to_be_driven_again() -> None:
+    assert replay_targets(TABLE) == {}
+    assert replay_targets(REPLAYED) == {
+        "agent-2~shadow": Target("http://10.0.0.2:8080", "a.example", 1),
+        "agent-1~noise": Target("http://10.0.0.1:8080", "a.example", 1),
+    }
+
+
+@pytest.mark.parametrize(
+    ("candidate", "target"),
+    [
+        (replace(CANDIDATE, host="fd00::2"), Target("http://[fd00::2]:8080", "a.example", 1)),
+        (
+            replace(CANDIDATE, host="b.example", port=443, tls=True),
+            Target("https://b.example:443", "b.example", 1),
+        ),
+        (replace(CANDIDATE, http2=True), None),
+    ],
+)
+def test_a_version_is_asked_once_more_as_its_mirror_is(candidate: Backend, target: Target | None) -> None:
+    assert replay_targets(replace(REPLAYED, candidate=candidate)).get("agent-2~shadow") == target

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from controller.core.shadow.comparison import Bin, Outcome, decided_by_failure
+from controller.core.shadow.comparison import Bin, Outcome, without_judge
 from controller.core.shadow.exchange import Answer, Pair, Question, Side
 from tests.compared import SUBJECT
 
@@ -21,18 +21,18 @@ def pair(stable: Answer, other: Answer) -> Pair:
 
 @pytest.mark.parametrize("failed", [BAD, BROKEN, SILENT])
 def test_who_fails_where_the_other_answers_has_lost(failed: Answer) -> None:
-    assert decided_by_failure(pair(GOOD, failed)) is Bin.LOSS
-    assert decided_by_failure(pair(failed, GOOD)) is Bin.WIN
+    assert without_judge(pair(GOOD, failed)) is Bin.LOSS
+    assert without_judge(pair(failed, GOOD)) is Bin.WIN
 
 
 def test_two_failures_say_nothing() -> None:
-    assert decided_by_failure(pair(SILENT, BAD)) is Bin.BOTH_ERROR
+    assert without_judge(pair(SILENT, BAD)) is Bin.BOTH_ERROR
 
 
 @pytest.mark.parametrize("answer", [GOOD, REFUSED])
 def test_answers_are_for_a_judge(answer: Answer) -> None:
-    assert decided_by_failure(pair(GOOD, answer)) is None
-    assert decided_by_failure(pair(answer, GOOD)) is None
+    assert without_judge(pair(GOOD, answer)) is None
+    assert without_judge(pair(answer, GOOD)) is None
 
 
 @pytest.mark.parametrize("outcome", Outcome)

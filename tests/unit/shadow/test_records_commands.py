@@ -12,7 +12,7 @@ from controller.adapters.records import SqlRecords
 from controller.adapters.shadow_ports import Label, Record
 from controller.cli import app
 from controller.core.shadow.comparison import Bin, Case, CaseAnswer, Outcome
-from controller.core.shadow.exchange import Side, Subject
+from controller.core.shadow.exchange import Replayed, Side, Subject
 
 SUBJECT = Subject(
     "shop/agent", "agent-b", "sha256:" + "b" * 64, "agent-a", "sha256:" + "a" * 64, (), "default"
@@ -173,3 +173,26 @@ def test_a_wrong_setting_ends_the_process_with_a_sentence(
 
 def test_how_long_records_are_kept_is_told_as_it_is_written() -> None:
     assert "[default: (30d)]" in " ".join(shadow("serve", "--help").output.replace("│", " ").split())
+
+
+def test_runs_that_diverged_are_listed_and_show_how_far_they_came(url: str) -> None:
+    run = replace(CASE, id="diverged-1", replayed=Replayed(2, 1, 3, diverged=True))
+    records = SqlRecords(url)
+    records.add(replace(LOST, case=run, bin=Bin.DIVERGED, reason="It diverged at step 2."))
+    records.add(replace(LOST, case=replace(run, id="lost-1", replayed=Replayed(4, 3, 3))))
+    records.close()
+    listed = shadow("losses", "agent", "-n", "shop", "--diverged", "--records", url).output
+    assert "It diverged at step 2." in listed
+    assert CASE.id not in listed
+    lost = shadow("losses", "agent", "-n", "shop", "--records", url).output
+    assert "[run, step 4]" in " ".join(lost.split())
+    shown = " ".join(shadow("show", "diverged-1", "--records", url).output.split())
+    assert "diverged at step 2, 1 of 3 tool calls answered from the recording" in shown
+    assert "ended at step 4, 3 of 3 tool calls" in shadow("show", "lost-1", "--records", url).output
+    none = shadow("losses", "agent", "-n", "shop", "--diverged", "--records", url.replace("records", "other"))
+    assert none.exit_code == 1
+
+
+def test_where_no_run_diverged_it_says_so(url: str) -> None:
+    told = shadow("losses", "agent", "-n", "shop", "--diverged", "--records", url)
+    assert told.output == "No diverged runs of shop/agent are recorded.\n"

@@ -16,7 +16,7 @@ from controller.adapters.queues.memory import MemoryQueue
 from controller.adapters.records import SqlRecords
 from controller.adapters.shadow_ports import MAX_ATTEMPTS, Record, RecordsError
 from controller.core.shadow.comparison import COMPARISONS, Bin, Case, Outcome
-from controller.core.shadow.exchange import Side
+from controller.core.shadow.exchange import Replayed, Side
 from controller.core.shadow.judgement import JudgeError, Judgement, OverBudgetError
 from controller.runtime.backoff import Backoff
 from controller.runtime.clock import SystemClock
@@ -171,6 +171,17 @@ async def test_what_a_failure_decided_is_recorded_without_asking(world: World, d
     assert ("HTTP 503" in record.reason) is (decided is not Bin.WIN)
     assert ("no answer" in record.reason) is (decided is not Bin.LOSS)
     assert (panel.asked, world.ended()) == ([], {decided.value: 1})
+
+
+async def test_a_run_that_diverged_is_recorded_with_its_step_and_no_verdict(world: World) -> None:
+    panel = Scripted(WON)
+    await world.put(decided=Bin.DIVERGED, case=replace(CASE, replayed=Replayed(3, 2, 4, diverged=True)))
+    await settled(world, panel)
+    record = world.records.get("1")
+    assert record is not None
+    assert "at step 3" in record.reason
+    assert record.case.replayed == Replayed(3, 2, 4, diverged=True)
+    assert (panel.asked, world.ended()) == ([], {"diverged": 1})
 
 
 @pytest.mark.parametrize(
