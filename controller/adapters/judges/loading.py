@@ -57,7 +57,6 @@ class JudgeHandle:
         sees: What it claims to see, and is held to.
         labelled: What it is examined with.
         concurrency: As many comparisons at once as it can work on.
-        longest: Seconds that one verdict can take at most, with all tries of all models.
         ledger: What it spent; None if it costs nothing.
     """
 
@@ -66,7 +65,6 @@ class JudgeHandle:
     sees: frozenset[Sight]
     labelled: tuple[LabelledPair, ...]
     concurrency: int
-    longest: float
     ledger: Ledger | None
 
     def restore(self, rollout: str, day: date, tokens: int, cost: float) -> None:
@@ -114,7 +112,7 @@ def _load(name: str, config: JudgeConfig, clock: Clock) -> JudgeHandle:
     }
     if config.budget is None:
         judge = ChecksJudge(digest(content), checks, alike)
-        return JudgeHandle(name, judge, frozenset({Sight.FORM}), labelled, config.concurrency, 1.0, None)
+        return JudgeHandle(name, judge, frozenset({Sight.FORM}), labelled, config.concurrency, None)
     rubric = _rubric(place, config.rubric)
     content |= {
         "modelCode": _code(*_MODEL_CODE),
@@ -124,25 +122,22 @@ def _load(name: str, config: JudgeConfig, clock: Clock) -> JudgeHandle:
         ],
     }
     ledger = Ledger(Limit(config.budget.tokens, config.budget.cost))
-    chain, longest = _chain(config, ledger, clock)
     # It takes seconds to import what speaks to models, which judges without one can do without.
     from controller.adapters.judges.llm import LlmJudge  # noqa: PLC0415
 
-    asking = LlmJudge(digest(content), checks, alike, rubric, chain)
-    return JudgeHandle(name, asking, frozenset(Sight), labelled, config.concurrency, longest, ledger)
+    asking = LlmJudge(digest(content), checks, alike, rubric, _chain(config, ledger, clock))
+    return JudgeHandle(name, asking, frozenset(Sight), labelled, config.concurrency, ledger)
 
 
-def _chain(config: JudgeConfig, ledger: Ledger, clock: Clock) -> tuple[list[Endpoint], float]:
-    """The models, and how many seconds all their tries for both orders can take."""
+def _chain(config: JudgeConfig, ledger: Ledger, clock: Clock) -> list[Endpoint]:
+    """The models, in the order in which they are asked."""
     for model in config.models:
         if model.api_key_file is not None:
             read_secret(model.api_key_file)
-    from controller.adapters.judges.endpoint import LONGEST_WAIT, TRIES, Endpoint  # noqa: PLC0415  see above
+    from controller.adapters.judges.endpoint import Endpoint  # noqa: PLC0415  see above
 
     at_once = asyncio.Semaphore(config.concurrency)
-    chain = [Endpoint(model, ledger, clock, at_once) for model in config.models]
-    timeouts = sum(model.timeout.total_seconds() for model in config.models)
-    return chain, 2 * TRIES * (timeouts + 2 * LONGEST_WAIT * len(chain))
+    return [Endpoint(model, ledger, clock, at_once) for model in config.models]
 
 
 def _alike(place: str, config: JudgeConfig) -> Alike | None:
