@@ -95,8 +95,8 @@ class ShadowSplit:
 
     Attributes:
         subject: Whose answers are compared, and by whom.
-        sampled_ppm: The share of all conversations outside the audiences whose requests the candidate answers too;
-            `TrafficTable.sampled_ppm` is what of it is possible.
+        sampled_ppm: The share of all conversations outside the audiences whose requests the candidate answers too, up to
+            `most_sampled_ppm`.
         noise_ppm: The share of all of them whose requests stable answers a second time; part of the sampled ones.
         timeout: How long an answer to nobody may take.
         removed_headers: Request headers, in lower case, that reach nobody but stable, beside those that carry
@@ -165,22 +165,13 @@ class TrafficTable:
 
     @property
     def sampled_ppm(self) -> int:
-        """The share of all conversations outside the audiences that others answer too; 0 when nobody does.
-
-        Sampled conversations are counted apart, so that what is compared is not what is captured. Stable therefore keeps
-        half of its users while the candidate has none, and beside a candidate and the control slices a quarter, so
-        that the shares of what is counted stay near the programmed ones; above 50 % nobody is sampled.
-        """
-        if self.shadow is None or self.candidate is None:
-            return 0
-        return min(self.shadow.sampled_ppm, most_sampled_ppm(self.weight_ppm))
+        """The share of all conversations outside the audiences that others answer too; 0 when nobody does."""
+        return self.shadow.sampled_ppm if self.shadow and self.candidate else 0
 
     @property
     def noise_ppm(self) -> int:
-        """The share of them that stable answers a second time, which shrinks with `sampled_ppm`."""
-        if not self.sampled_ppm or self.shadow is None:
-            return 0
-        return self.shadow.noise_ppm * self.sampled_ppm // self.shadow.sampled_ppm
+        """The share of all of them that stable answers a second time; part of the sampled ones."""
+        return self.shadow.noise_ppm if self.shadow and self.candidate else 0
 
     @property
     def serves_candidate(self) -> bool:
@@ -196,7 +187,12 @@ def has_control_slices(weight_ppm: int) -> bool:
 
 
 def most_sampled_ppm(weight_ppm: int) -> int:
-    """How many of all conversations outside the audiences others may answer too, beside a candidate with this share of them."""
+    """How many of all conversations outside the audiences others may answer too, beside a candidate with this share of them.
+
+    Sampled conversations are counted apart, so that what is compared is not what is captured. Stable therefore keeps
+    half of its users while the candidate has none, and beside a candidate and the control slices a quarter, so
+    that the shares of what is counted stay near the programmed ones; above 50 % nobody is sampled.
+    """
     if weight_ppm == 0:
         return WHOLE_PPM // 2
     return (WHOLE_PPM - weight_ppm) // 4 if has_control_slices(weight_ppm) else 0

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from controller.core.traffic import CONTROL_SLICES, AudienceSplit, Backend, TrafficTable
+from controller.core.traffic import CONTROL_SLICES, AudienceSplit, Backend, TrafficTable, most_sampled_ppm
 
 V1, V2 = Backend("agent-1", "sha256:1", "v1", 80), Backend("agent-2", "sha256:2", "v2", 80)
 TABLE = TrafficTable("shop/agent", ("agent.example",), "x-session-id", V1, V2, 10_000, attempt=2)
@@ -38,3 +38,12 @@ def test_control_slices_are_as_large_as_the_candidates_share_while_stable_keeps_
 
 def test_without_a_candidate_there_are_no_control_slices() -> None:
     assert TABLE.without_candidate().control_slice_ppm == 0
+
+
+@pytest.mark.parametrize(
+    ("weight", "most"), [(0, 500_000), (1, 249_999), (100_000, 225_000), (500_000, 125_000), (500_001, 0)]
+)
+def test_stable_keeps_enough_that_is_not_sampled_to_be_compared_with(weight: int, most: int) -> None:
+    assert most_sampled_ppm(weight) == most
+    slices = CONTROL_SLICES * replace(TABLE, weight_ppm=weight).control_slice_ppm
+    assert 1_000_000 - weight - most - slices >= most

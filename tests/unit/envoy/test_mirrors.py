@@ -126,23 +126,6 @@ def test_audiences_are_not_sampled() -> None:
         assert f"audience-0-{way}-mirrored" not in found
 
 
-@pytest.mark.parametrize(
-    ("weight", "wanted", "sampled"),
-    [(0, 200_000, 200_000), (0, 900_000, 500_000), (500_000, 200_000, 125_000), (500_001, 200_000, 0)],
-)
-def test_stable_keeps_enough_that_is_not_sampled_to_be_compared_with(
-    weight: int, wanted: int, sampled: int
-) -> None:
-    table = replace(
-        TABLE, weight_ppm=weight, shadow=replace(SPLIT, sampled_ppm=wanted, noise_ppm=wanted // 2)
-    )
-
-    assert (table.sampled_ppm, table.noise_ppm) == (sampled, sampled // 2)
-    found = set(clusters(table))
-    assert ("agent-1~sampled" in found) is (sampled > 0)
-    assert ("agent-2~shadow" in found) is (sampled > 0)
-
-
 def test_without_a_candidate_or_someone_who_records_nobody_is_sampled() -> None:
     alone = replace(TABLE, candidate=None)
     assert (alone.sampled_ppm, alone.noise_ppm) == (0, 0)
