@@ -164,6 +164,7 @@ class Fleet:
         self._heard: dict[str, float] = {}
         self._agreed: dict[str, Programmed] = {}
         self._recent = RecentCandidates(clock, CUT_SECONDS)
+        self._awaited: set[str] = set()
         self._listeners: list[Callable[[str], None]] = []
         reports.on_change(self._report_changed)
         publisher.on_change(self._published)
@@ -213,10 +214,20 @@ class Fleet:
 
     def _published(self, key: str) -> None:
         """Notice cuts also while another replica leads: this one may have to very soon."""
-        table = self._publisher.published(key)
-        if self._recent.note(key, table) and table is not None and table.candidate is None:
-            # A replica that started after the cut has nothing to acknowledge; in the end its silence says yes.
-            self._clock.call_later(CUT_SECONDS + 0.1, lambda: self._tell(key))
+        self._recent.note(key, self._publisher.published(key))
+        self._await_silence(key)
+
+    def _await_silence(self, key: str) -> None:
+        """A replica that started after a cut has nothing to acknowledge; in the end its silence says yes."""
+        left = self._recent.left(key)
+        if left and key not in self._awaited:
+            self._awaited.add(key)
+            self._clock.call_later(left + 0.1, lambda: self._silence_counts(key))
+
+    def _silence_counts(self, key: str) -> None:
+        self._awaited.discard(key)
+        self._await_silence(key)  # there may have been another cut since
+        self._tell(key)
 
     def _others(self, *, also_connected_here: bool = False) -> list[Report]:
         """The valid reports of other replicas; of those whose routers are all connected here by now only if asked for."""

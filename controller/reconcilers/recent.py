@@ -33,6 +33,12 @@ class RecentCandidates:
             self._cut_at[key] = self._clock.monotonic()
         return key in self._serving or self._is_recent(key)
 
+    def left(self, key: str) -> float:
+        """Seconds for which the loss of the rollout's candidate still counts; 0 if it has one, or lost none lately."""
+        if key in self._serving or not self._is_recent(key):
+            return 0.0
+        return self._cut_at[key] + self._seconds - self._clock.monotonic()
+
     def forget_old(self) -> list[str]:
         """Forget the losses that count no longer; keys of the rollouts that have no other candidate by now."""
         old = [key for key in self._cut_at if not self._is_recent(key)]

@@ -224,6 +224,33 @@ async def test_whoever_waits_for_a_replica_that_started_after_the_cut_is_told_wh
     assert (world.programmed.serves(IDLE), world.told) == (True, [KEY])
 
 
+async def test_of_a_cut_that_is_published_again_and_again_is_told_once() -> None:
+    world = World()
+    world.here.listener(KEY)
+    world.here.wanted[KEY] = world.here.taken = IDLE
+    for _ in range(3):
+        world.here.listener(KEY)
+    await world.clock.run_for(CUT_SECONDS + 1)
+    assert world.told == [KEY]
+
+
+async def test_a_second_cut_is_told_when_its_own_time_is_over() -> None:
+    world = World()
+    for table in (SPLIT, IDLE):
+        world.here.wanted[KEY] = table
+        world.here.listener(KEY)
+    await world.clock.run_for(CUT_SECONDS / 2)
+    for table in (SPLIT, IDLE):
+        world.here.wanted[KEY] = table
+        world.here.listener(KEY)
+    await world.clock.run_for(CUT_SECONDS / 2 + 1)
+    world.told.clear()
+    await world.clock.run_for(CUT_SECONDS / 2 - 2)
+    assert world.told == []
+    await world.clock.run_for(2)
+    assert world.told == [KEY]
+
+
 def test_a_report_is_void_when_all_its_routers_have_come_here() -> None:
     world = World()
     world.hear(other())
