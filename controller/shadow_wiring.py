@@ -23,6 +23,7 @@ from controller.runtime.clock import Clock, SystemClock
 from controller.runtime.manager import Manager
 from controller.runtime.metrics import process_metrics
 from controller.settings import Address, Redactor, ShadowSettings
+from controller.shadow.captured import CaptureMetrics
 from controller.shadow.funnel import FORGOTTEN_AFTER_SECONDS, Funnel
 from controller.shadow.health import check_health
 from controller.shadow.intake import Intake
@@ -129,7 +130,7 @@ class _Parts:
         self.manager.add_runnable("cron", self._cron().run)
         if settings.capture_address is not None:
             self.manager.add_runnable("pairing", self._intake.run)
-            captures = _Captures(self._hear, settings.capture_address)
+            captures = _Captures(self._hear, settings.capture_address, registry)
             self.manager.add_controller(captures)
             self.manager.add_ready_check(lambda: captures.problem)
         if settings.workers:
@@ -172,8 +173,11 @@ class _Captures:
 
     name = "capture"
 
-    def __init__(self, hear: Callable[[Exchange], None], address: Address) -> None:
+    def __init__(
+        self, hear: Callable[[Exchange], None], address: Address, registry: CollectorRegistry
+    ) -> None:
         self._capture, self._address = Capture(hear), address
+        CaptureMetrics(registry, self._capture)
         self._stop = asyncio.Event()
         self.problem = "the capture does not listen yet"
 

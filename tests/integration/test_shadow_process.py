@@ -40,16 +40,22 @@ class Shadow:
 
     async def bins(self, session: aiohttp.ClientSession, revision: str) -> dict[str, int]:
         """Where comparisons with this revision ended, without empty bins."""
+        return {
+            labels["bin"]: int(value)
+            for labels, value in await self.samples(session, "agentrollout_shadow_comparisons_total")
+            if labels["revision"] == revision and value
+        }
+
+    async def samples(self, session: aiohttp.ClientSession, name: str) -> list[tuple[dict[str, str], float]]:
+        """What the process shows of a metric: labels and value."""
         async with session.get(f"http://{LOOPBACK}:{self.http}/metrics") as answer:
             text = await answer.text()
-        return {
-            sample.labels["bin"]: int(sample.value)
+        return [
+            (dict(sample.labels), sample.value)
             for family in text_string_to_metric_families(text)
             for sample in family.samples
-            if sample.name == "agentrollout_shadow_comparisons_total"
-            and sample.labels["revision"] == revision
-            and sample.value
-        }
+            if sample.name == name
+        ]
 
     def command(self, *arguments: str) -> str:
         """What a command about the records prints."""
@@ -96,10 +102,12 @@ async def test_what_users_asked_is_counted_recorded_and_read_and_nobody_is_named
         await eventually_true(sums_up)
         answered = await mirrored(lab, "stable~sampled") + await mirrored(lab, "stable~sampled-noise")
         bins = await shadow.bins(lab.user, "candidate")
+        lost = await shadow.samples(lab.user, "agentrollout_shadow_capture_lost_total")
         shadow.process.signal(signal.SIGTERM)
         await asyncio.to_thread(shadow.process._wait, 30)
     assert REQUESTS / 10 < answered == sampled < REQUESTS / 3
     assert 0 < twice < sampled
+    assert lost == [({}, 0.0)]
     assert set(bins) <= {"both_error", "tie", "win", "loss"}
     assert bins["both_error"] > 0
     assert shadow.process.returncode == 0

@@ -13,7 +13,6 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
-from prometheus_client.parser import text_string_to_metric_families
 
 from controller.adapters.asking import HttpAgents
 from controller.adapters.records import SqlRecords
@@ -159,14 +158,8 @@ def candidate(messages: list[Any]) -> dict[str, Any] | int:
 
 async def replays(shadow: Shadow, session: aiohttp.ClientSession) -> dict[tuple[str, str], float]:
     """By who was asked and how it ended, without those of which there are none."""
-    async with session.get(f"http://{LOOPBACK}:{shadow.http}/metrics") as answer:
-        text = await answer.text()
-    return {
-        (sample.labels["revision"], sample.labels["outcome"]): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-        if sample.name == "agentrollout_shadow_replays_total" and sample.value
-    }
+    found = await shadow.samples(session, "agentrollout_shadow_replays_total")
+    return {(labels["revision"], labels["outcome"]): value for labels, value in found if value}
 
 
 async def test_finished_runs_are_driven_again_and_end_in_one_bin_each(tmp_path: Path) -> None:
