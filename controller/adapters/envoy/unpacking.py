@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import sys
 import zlib
 from collections.abc import Callable
+from typing import Any
 
 import brotli
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 _GZIP = zlib.MAX_WBITS + 16
 _ZLIB = zlib.MAX_WBITS
 _RAW = -zlib.MAX_WBITS
+_ZSTD = {int(zstd.DecompressionParameter.window_log_max): 23}
+"""8 MiB, as RFC 9659 bounds it for HTTP; a frame could ask for far more than the body has."""
+
+_MOST_MEMBERS = 128
+"""Of a body. Each takes time even if there is nothing in it, and a body has room for a hundred thousand."""
 
 
 class TooLargeError(Exception):
@@ -67,19 +79,31 @@ def _deflate(body: bytes, limit: int) -> bytes:
 
 
 def _inflate(body: bytes, limit: int, format_: int) -> bytes:
-    """Of gzip all members; each of them is bounded by what the ones before it leave."""
+    return _members(body, limit, lambda: zlib.decompressobj(format_), zlib.error)
+
+
+def _zstd(body: bytes, limit: int) -> bytes:
+    return _members(body, limit, lambda: zstd.ZstdDecompressor(options=_ZSTD), zstd.ZstdError)
+
+
+def _members(body: bytes, limit: int, begin: Callable[[], Any], error: type[Exception]) -> bytes:
+    """All members, or frames; each of them is bounded by what the ones before it leave."""
     found = bytearray()
-    while body:
-        decoder = zlib.decompressobj(format_)
+    for _ in range(_MOST_MEMBERS):
+        if not body:
+            return bytes(found)
+        decoder = begin()
         try:
             found += decoder.decompress(body, limit + 1 - len(found))
-        except zlib.error:
+        except error:
             raise BrokenBodyError(bytes(found)) from None
         if len(found) > limit:
             raise TooLargeError
         if not decoder.eof:
             raise BrokenBodyError(bytes(found))
         body = decoder.unused_data
+    if body:
+        raise TooLargeError
     return bytes(found)
 
 
@@ -105,5 +129,6 @@ _DECODERS: dict[str, Callable[[bytes, int], bytes]] = {
     "x-gzip": _gzip,
     "deflate": _deflate,
     "br": _brotli,
+    "zstd": _zstd,
     "identity": _as_it_is,
 }
