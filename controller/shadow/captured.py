@@ -33,6 +33,10 @@ class CaptureMetrics(Collector):
         self._captures = captures
         registry.register(self)
 
+    def describe(self) -> Iterator[Metric]:
+        """The families; a registry asks for them to keep names apart."""
+        return self.collect()
+
     def collect(self) -> Iterator[Metric]:
         """One scrape."""
         yield GaugeMetricFamily(STREAMS, "Streams under way.", value=self._captures.open_streams)
