@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from devkit.controlplane import ControlPlane
 from devkit.credentials import User
@@ -20,12 +21,19 @@ _MARKED_FOLDERS = frozenset(
 )
 _REAL_PARTS = frozenset({"control_plane", "prometheus_factory"})
 
+# How fast examples come says something about the machine, and nothing about what is tested.
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         folder = item.path.relative_to(_TESTS).parts[0]
         if folder in _MARKED_FOLDERS:
             item.add_marker(folder)
+        if folder == "simulation":
+            # Thousands of virtual hours run the same lines again and again, at half the speed where each is noted.
+            item.add_marker("no_cover")
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

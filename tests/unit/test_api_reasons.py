@@ -19,7 +19,9 @@ def test_every_member_is_documented_right_below_it(enum: type[StrEnum]) -> None:
 @pytest.mark.parametrize(("reason", "text"), docstrings(Reason).items())
 def test_every_reason_says_where_it_stands(reason: str, text: str) -> None:
     places = "|".join([*(f"{kind}=(True|False|Unknown)" for kind in ConditionType), "lastRollback"])
-    assert re.match(rf"({places})(, ({places}))*: ", text), reason
+    assert re.match(
+        rf"(({places})(, ({places}))*|In events alone|In messages of refused RolloutActions): ", text
+    ), reason
 
 
 @pytest.mark.parametrize("enum", [ConditionType, Reason, State, Verdict])
