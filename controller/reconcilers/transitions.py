@@ -24,7 +24,14 @@ _BAD = frozenset({Reason.ANALYSIS_BLIND, Reason.SHADOW_REGRESSION, Reason.SHADOW
 _PLANNED_ENDS = frozenset({Reason.SUPERSEDED, Reason.CANCELLED, Reason.IDLE})
 """Ends of a candidate that someone asked for."""
 
-_ACTIONS = {"baseline": "Measure", "endpoints": "Wait", "rollback": "RollBack", "settled": "Settle"}
+_ACTIONS = {
+    "baseline": "Measure",
+    "endpoints": "Wait",
+    "enter_first": "Wait",
+    "enter_next": "Wait",
+    "rollback": "RollBack",
+    "settled": "Settle",
+}
 """Actions whose verb is not the name of the rule."""
 
 
@@ -69,6 +76,11 @@ def story(before: RolloutStatus, decided: Plan) -> list[Transition]:
     return [*told, step] if step else told
 
 
+def action_of(rule: str) -> str:
+    """The verb of a rule of the plan, as events have it; docs/reference/events.md says what each means."""
+    return _ACTIONS.get(rule, rule.capitalize())
+
+
 def transition(before: RolloutStatus, decided: Plan) -> Transition | None:
     """The step from the stored status to the decided one.
 
@@ -79,7 +91,7 @@ def transition(before: RolloutStatus, decided: Plan) -> Transition | None:
     if told is None:
         return None
     bad = told.reason in _BAD or (told.status == "False" and told.reason not in _PLANNED_ENDS)
-    action = _ACTIONS.get(decided.rule, decided.rule.capitalize())
+    action = action_of(decided.rule)
     if told.type is ConditionType.DRIFTED:
         bad, action = told.status != "False", "Compare"
     if told.type is ConditionType.WITHIN_LIMITS:
