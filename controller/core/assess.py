@@ -22,10 +22,20 @@ from controller.api.status import (
 from controller.core.agents import definitions
 from controller.core.controls import clusterings, control_e_value
 from controller.core.counts import Span, Tallied, UnusableSamplesError
-from controller.core.evidence import Counted, Step, Watched, last_reference, safety_of, summed, weighed
+from controller.core.evidence import (
+    Counted,
+    Step,
+    Watched,
+    Weighed,
+    last_reference,
+    safety_of,
+    summed,
+    together,
+    weighed,
+)
 from controller.core.guardrails import guarded, is_held
 from controller.core.mixture import UnknownStateError
-from controller.core.reading import BlindError, Reading, continued, read, span_of
+from controller.core.reading import BlindError, Reading, continued, read, span_of, steps_of
 from controller.core.reported import count_reports, users_of
 from controller.core.restored import readable
 from controller.core.shadowed import comparison_e_value, count_comparisons
@@ -41,7 +51,7 @@ from controller.core.stages import (
     watches,
 )
 from controller.core.tally import Catalogue
-from controller.core.verdict import Finding, judge, worst
+from controller.core.verdict import Finding, Look, judge, worst
 
 
 def assess(snapshot: Snapshot, catalogue: Catalogue, now: datetime) -> RolloutStatus:
@@ -118,6 +128,7 @@ class _Evaluation:
         before: The tests before it.
         reading: What was read.
         span: The interval.
+        steps: Its parts, from scrape to scrape; none if it is empty.
     """
 
     snapshot: Snapshot
@@ -125,11 +136,7 @@ class _Evaluation:
     before: Evidence
     reading: Reading
     span: Span
-
-    @property
-    def is_new(self) -> bool:
-        """Whether the interval is longer than nothing."""
-        return self.span.until > self.span.after
+    steps: list[Span]
 
     def compare(self, metric: str, comparison: Comparison) -> Watched:
         """A metric of the router, for one group of users."""
@@ -137,32 +144,36 @@ class _Evaluation:
         everyone = self._stored(metric)
         edges = everyone.edges if everyone else []
         state = self._stored(name) or MetricEvidence(name=name)
-        candidate, baseline = self.reading.counts(metric, comparison, edges, self.span)
+        steps = [self._step(metric, comparison, edges, span) for span in self.steps]
+        whole = together(steps) if steps else self._step(metric, comparison, edges, self.span)
+        candidate, baseline = whole.candidate, whole.baseline
         audience = comparison.candidate.audience
         clustered = clusterings(everyone, len(candidate), analysis.clustering, audience=audience)
-        step = None
-        if self.is_new:
-            step = Step(candidate, baseline, self.reading.slices(metric, comparison, edges, self.span))
         so_far = next((m for m in self.status.analysis if m.name == name), None)
         shown = so_far or MetricStatus(name=name, verdict=Verdict.INSUFFICIENT)
 
-        def finding(state: MetricEvidence, e_value: float) -> Finding:
+        def finding(found: Weighed) -> Finding:
             return Finding(
                 name=name,
                 candidate=summed(shown.candidate, candidate[-1]),
-                baseline=summed(shown.baseline, baseline[-1]) if baseline else last_reference(state),
-                e_value=e_value,
+                baseline=summed(shown.baseline, baseline[-1]) if baseline else last_reference(found.state),
+                e_value=found.e_value,
                 # What slices of an earlier stage showed says nothing about a stage without any.
-                control=control_e_value(state) if comparison.is_sliced else 1.0,
+                control=control_e_value(found.state) if comparison.is_sliced else 1.0,
                 compared=baseline is not None,
                 own=comparison.own,
                 min_requests=self._min_requests,
                 clustering=max(each.phi for each in clustered),
                 tests=len(candidate),
-                safety=safety_of(state, analysis) if baseline else None,
+                safety=safety_of(found.state, analysis) if baseline else None,
+                looks=found.looks if comparison.is_sliced else tuple(Look(e) for e, _ in found.looks),
             )
 
-        return Counted(state, clustered, step), finding
+        return Counted(state, clustered, steps), finding
+
+    def _step(self, metric: str, comparison: Comparison, edges: list[float], span: Span) -> Step:
+        candidate, baseline = self.reading.counts(metric, comparison, edges, span)
+        return Step(candidate, baseline, self.reading.slices(metric, comparison, edges, span))
 
     def slow(self, arm: Arm, limit: float) -> Tallied:
         """Requests of the arm that took longer than the limit, among all."""
@@ -184,7 +195,8 @@ def _count(
     assert status.stage.programmed_at is not None  # noqa: S101  likewise
     before = continued(before, reading)
     span = span_of(before, reading, status.stage.programmed_at)
-    evaluation = _Evaluation(snapshot, status, before, reading, span)
+    steps = steps_of(span, reading.scrapes) if span.until > span.after else []
+    evaluation = _Evaluation(snapshot, status, before, reading, span, steps)
     known = {metric.name: metric for metric in before.metrics}
     compared = comparisons(status, snapshot.stages)
     watched = [
@@ -199,15 +211,17 @@ def _count(
             state = known.get(definition.name) or MetricEvidence(name=definition.name)
             watched.append(count_reports(snapshot, status, definition, users, state, span.not_before))
     after = weighed([counted for counted, _ in watched], snapshot.analysis)
-    findings = [finding(*each) for (_, finding), each in zip(watched, after, strict=True)]
+    findings = [finding(each) for (_, finding), each in zip(watched, after, strict=True)]
     known |= {
-        state.name: state for (counted, _), (state, _) in zip(watched, after, strict=True) if counted.step
+        each.state.name: each.state
+        for (counted, _), each in zip(watched, after, strict=True)
+        if counted.steps
     }
     if sampled_ppm(status):
         state, finding = count_comparisons(snapshot, status, known.get(SHADOW), span.not_before)
         known[SHADOW] = state
         findings.append(finding)
-    slow = evaluation.slow if evaluation.is_new else None
+    slow = evaluation.slow if steps else None
     tests, said = before.guardrails, list[GuardrailStatus]()
     if not status.is_in_shadow:
         tests, said = guarded(snapshot, status, before, slow, span.not_before)

@@ -150,6 +150,30 @@ def with_slices(
     ]
 
 
+def noise_so_far(
+    state: MetricEvidence, log_e_values: Sequence[tuple[float, ...]], clustered: list[Clustering]
+) -> float:
+    """``control_e_value`` within an interval.
+
+    Args:
+        state: The metric's state before it.
+        log_e_values: For each test what the A/A check made of the interval so far; none where there are no slices.
+        clustered: φ_t of each test.
+
+    Raises:
+        UnknownStateError: If a stored state is not one of this version's.
+    """
+    if not log_e_values:
+        return control_e_value(state)
+    found = [
+        each.check.after(values, phi, freedom).e_value
+        for each, values, (phi, freedom) in zip(
+            _controls(state, len(log_e_values)), log_e_values, clustered, strict=True
+        )
+    ]
+    return sum(found) / len(found)
+
+
 def control_e_value(state: MetricEvidence) -> float:
     """E of the metric's A/A check, averaged as its harm tests are; 1 where there were no slices.
 

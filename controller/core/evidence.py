@@ -1,15 +1,21 @@
-"""What metrics' counts add to their tests."""
+"""What metrics' counts add to their tests.
+
+An interval is weighed from scrape to scrape. What its scrapes said is tempered as a whole, and makes one step of the mixture over
+start times, whatever the number of scrapes; but the evidence is looked at after each of them, and may suffice at any
+(docs/adr/0039-every-scrape-is-looked-at.md).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from operator import add
 
 from controller.api.delivery import WHOLE_PPM, AdvanceOn, Analysis
 from controller.api.status import Counts, MetricEvidence
-from controller.core.controls import Clustering, with_slices
-from controller.core.counts import Events
+from controller.core.controls import Clustering, noise_so_far, with_slices
+from controller.core.counts import Events, Tallied
 from controller.core.safety import SafetyTest, safety_log_e_values
 from controller.core.soundness import CONTROL_RATIOS, control_intervals
 from controller.core.statistics import (
@@ -20,18 +26,19 @@ from controller.core.statistics import (
     log_likelihoods_of_each,
     tolerated_rate,
 )
-from controller.core.verdict import Finding, Safety
+from controller.core.verdict import Finding, Look, Safety
 
 _RATIOS = (*ODDS_RATIOS, 1.0)
 """Of harm and of noise, whose alternatives are some of the same; the last is the null hypothesis of both."""
 
 _NOISE_AT = [ODDS_RATIOS.index(ratio) for ratio in CONTROL_RATIOS]
 _NO_EVIDENCE = (0.0,) * len(ODDS_RATIOS)
+_NOTHING: Sequence[tuple[float, ...]] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What one metric counted in an interval; each of its tests has its own pair of counts.
+    """What one metric counted from one scrape to the next; each of its tests has its own pair of counts.
 
     Attributes:
         candidate: The candidate's.
@@ -67,58 +74,104 @@ class Counted:
     Attributes:
         state: Its tests so far.
         clustered: φ of each test.
-        step: What was counted; None if nothing new was.
+        steps: What was counted in the interval; nothing if there was nothing new.
         until: The end of that interval, where the metric has one of its own.
     """
 
     state: MetricEvidence
     clustered: list[Clustering]
-    step: Step | None = None
+    steps: Sequence[Step] = ()
     until: datetime | None = None
 
 
-Watched = tuple[Counted, Callable[[MetricEvidence, float], Finding]]
-"""A metric, and what there is to say about it once it is known what its tests and its E are."""
+@dataclass(frozen=True, slots=True)
+class Weighed:
+    """One metric after its counts were weighed.
+
+    Attributes:
+        state: Its tests.
+        e_value: E.
+        looks: E and that of the A/A check after each scrape but the last.
+    """
+
+    state: MetricEvidence
+    e_value: float
+    looks: tuple[Look, ...] = ()
 
 
-def weighed(counted: Sequence[Counted], analysis: Analysis) -> list[tuple[MetricEvidence, float]]:
-    """Each metric's tests after one more interval, and E.
+Watched = tuple[Counted, Callable[[Weighed], Finding]]
+"""A metric, and what there is to say about it once it is weighed."""
+
+
+def weighed(counted: Sequence[Counted], analysis: Analysis) -> list[Weighed]:
+    """Each metric after one more interval.
 
     Working out likelihoods costs more for each call than for each interval, so those of all metrics are worked out together.
 
     Raises:
         UnknownStateError: If a stored test is not one of this version's.
     """
-    intervals = [each for one in counted if one.step for each in one.step.intervals]
+    intervals = [each for one in counted for step in one.steps for each in step.intervals]
     likelihoods = iter(log_likelihoods_of_each(intervals, _RATIOS))
     return [_weighed(each, likelihoods, analysis) for each in counted]
 
 
-def _weighed(
-    counted: Counted, likelihoods: Iterator[list[float]], analysis: Analysis
-) -> tuple[MetricEvidence, float]:
-    state, step = counted.state, counted.step
-    if step is None:
-        return state, mean_e_value(state)
-    harm = [HarmTest.decode(text) for text in state.tests] or [HarmTest() for _ in step.candidate]
-    references = state.reference or [Counts() for _ in step.candidate]
-    values = _harm(step, references, likelihoods, counted.clustered)
-    after = [test.after(e, *each) for test, e, each in zip(harm, values, counted.clustered, strict=True)]
-    e_value = sum(test.e_value for test in after) / len(after)
+def _weighed(counted: Counted, likelihoods: Iterator[list[float]], analysis: Analysis) -> Weighed:
+    state, steps, clustered = counted.state, counted.steps, counted.clustered
+    if not steps:
+        return Weighed(state, mean_e_value(state))
+    whole = together(steps)
+    harm = [HarmTest.decode(text) for text in state.tests] or [HarmTest() for _ in whole.candidate]
+    references = state.reference or [Counts() for _ in whole.candidate]
+    values, noise, looks = _NOTHING, _NOTHING, list[Look]()
+    for number, step in enumerate(steps, 1):
+        values = _added(values, _harm(step, references, likelihoods, clustered))
+        if step.is_sliced:
+            noise = _added(noise, [_noise(slices, likelihoods) for slices in step.slices])
+        after = [test.after(e, *each) for test, e, each in zip(harm, values, clustered, strict=True)]
+        e_value = sum(test.e_value for test in after) / len(after)
+        if number < len(steps):
+            looks.append(Look(e_value, noise_so_far(state, noise, clustered)))
     update: dict[str, object] = {"tests": [test.encode() for test in after], "reference": references}
     if counted.until:
         update["counted_until"] = counted.until
-    if step.baseline:
-        update["reference"] = [summed(r, b) for r, b in zip(references, step.baseline, strict=True)]
+    if whole.baseline:
+        update["reference"] = [summed(r, b) for r, b in zip(references, whole.baseline, strict=True)]
         if analysis.advance_on is AdvanceOn.EVIDENCE:
-            update["safety"] = _safety(state, step.candidate, step.baseline, counted.clustered, analysis)
-        if step.is_sliced:
+            update["safety"] = _safety(state, whole.candidate, whole.baseline, clustered, analysis)
+        if noise:
             enough = max(e_value, WHOLE_PPM / analysis.false_rollback_rate)
-            noise = [_noise(slices, likelihoods) for slices in step.slices]
-            update["controls"] = with_slices(
-                state, step.slices, step.baseline, noise, counted.clustered, enough
-            )
-    return state.model_copy(update=update), e_value
+            update["controls"] = with_slices(state, whole.slices, whole.baseline, noise, clustered, enough)
+    return Weighed(state.model_copy(update=update), e_value, tuple(looks))
+
+
+def together(steps: Sequence[Step]) -> Step:
+    """The whole interval."""
+    if len(steps) == 1:
+        return steps[0]
+    sliced = [step.slices for step in steps if step.slices]
+    baselines = [step.baseline for step in steps if step.baseline is not None]
+    return Step(
+        _sums(step.candidate for step in steps),
+        _sums(baselines) if baselines else None,
+        [_sums(of_test) for of_test in zip(*sliced, strict=True)],
+    )
+
+
+def _sums(parts: Iterable[Sequence[Events]]) -> list[Tallied]:
+    return [
+        Tallied(sum(each.bad for each in same), sum(each.total for each in same))
+        for same in zip(*parts, strict=True)
+    ]
+
+
+def _added(
+    before: Sequence[tuple[float, ...]], more: Sequence[tuple[float, ...]]
+) -> Sequence[tuple[float, ...]]:
+    """Logarithms of the products of what was before and what came with a scrape."""
+    if not before:
+        return more
+    return [tuple(map(add, one, other)) for one, other in zip(before, more, strict=True)]
 
 
 def _harm(

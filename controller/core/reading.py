@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import pairwise
 
 from controller.api.status import Evidence
 from controller.core.counts import Scrapes, Series, Span, Tallied, is_scraped_twice, joined, stale_before
 from controller.core.snapshot import Samples
 from controller.core.stages import Comparison
 from controller.core.tally import Catalogue, Tally
+
+MOST_STEPS = 30
+"""In so many parts an interval is looked at."""
 
 
 class BlindError(Exception):
@@ -103,6 +107,17 @@ def span_of(before: Evidence, reading: Reading, programmed_at: datetime) -> Span
     counted = before.counted_until.timestamp() if before.counted_until else 0.0
     began = max(programmed_at, before.continuous_since or programmed_at)
     return Span(counted, max(reading.until, counted), began.timestamp())
+
+
+def steps_of(span: Span, scrapes: Scrapes) -> list[Span]:
+    """The interval from scrape to scrape of the process that it ends with; the parts follow on each other and lose nothing.
+
+    Of very many scrapes, as after a long absence, some are passed over.
+    """
+    rhythm = next((times for times in scrapes.times.values() if span.until in times), ())
+    ends = [time for time in rhythm if max(span.after, span.not_before) < time < span.until]
+    kept = [*ends[-1 :: -(len(ends) // MOST_STEPS + 1)][::-1], span.until]
+    return [replace(span, after=after, until=end) for after, end in pairwise([span.after, *kept])]
 
 
 def is_overridden(series: Iterable[Series], catalogue: Catalogue) -> bool:

@@ -11,7 +11,16 @@ from controller.api.status import Counts, MetricEvidence, RolloutStatus
 from controller.core.agents import AgentDefinition
 from controller.core.controls import Clustering
 from controller.core.counts import UnusableSamplesError
-from controller.core.evidence import Counted, Step, Watched, last_reference, safety_of, summed
+from controller.core.evidence import (
+    Counted,
+    Step,
+    Watched,
+    Weighed,
+    last_reference,
+    mean_e_value,
+    safety_of,
+    summed,
+)
 from controller.core.reports import NotReportedError, Reports, StaleReportsError
 from controller.core.snapshot import Snapshot
 from controller.core.stages import Comparison
@@ -76,24 +85,26 @@ def count_reports(
         baseline = summed(baseline, step.baseline[-1]) if step.baseline else baseline
     min_requests = snapshot.stages[status.stage.index].min_requests
 
-    def finding(state: MetricEvidence, e_value: float) -> Finding:
+    def finding(found: Weighed) -> Finding:
         return Finding(
             name=definition.name,
             candidate=candidate,
-            baseline=baseline if users.compared else last_reference(state),
-            e_value=e_value,
+            baseline=baseline if users.compared else last_reference(found.state),
+            e_value=found.e_value,
             compared=users.compared,
             own=users.own,
             min_requests=min_requests,
             clustering=phi,
-            tests=max(len(state.tests), 1),
-            safety=safety_of(state, snapshot.analysis) if users.compared else None,
+            tests=max(len(found.state.tests), 1),
+            safety=safety_of(found.state, snapshot.analysis) if users.compared else None,
             unit=definition.unit,
             problem=problem,
             problem_verdict=verdict,
+            before=mean_e_value(state),
         )
 
-    return Counted(state, [Clustering(phi)] * len(step.candidate) if step else [], step, until), finding
+    clustered = [Clustering(phi)] * len(step.candidate) if step else []
+    return Counted(state, clustered, [step] if step else [], until), finding
 
 
 def _step(

@@ -106,7 +106,8 @@ def count_comparisons(
         said = _Said(before, problem=str(error), verdict=_unreported(snapshot, status, shadow))
     except (StaleReportsError, UnusableSamplesError) as error:
         said = _Said(before, problem=str(error))
-    return said.state, _finding(snapshot.analysis, status, shadow, said)
+    finding = _finding(snapshot.analysis, status, shadow, said)
+    return said.state, replace(finding, before=comparison_e_value(before))
 
 
 def _unreported(snapshot: Snapshot, status: RolloutStatus, shadow: Shadow) -> Verdict:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from controller.api.reasons import Reason, Verdict
 from controller.api.status import Counts, GuardrailStatus, MetricStatus
@@ -35,6 +36,18 @@ class Safety:
     max_ratio: float
 
 
+class Look(NamedTuple):
+    """The evidence of one metric at one instant.
+
+    Attributes:
+        e_value: E of the harm test.
+        control: E of the A/A check.
+    """
+
+    e_value: float
+    control: float = 1.0
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """What is known about one metric in the current stage.
@@ -58,6 +71,8 @@ class Finding:
         wins: The candidate's events that are better than stable's, where that is counted.
         lost: Events that did not count, in words; empty if all did.
         look_for: What may be the cause where stable differs from itself.
+        looks: The evidence after each scrape of the interval but the last.
+        before: E at the interval's beginning, where scrapes within it are not told apart.
     """
 
     name: str
@@ -80,6 +95,14 @@ class Finding:
     look_for: str = (
         "look for a broken pod of stable, or failures that come in bunches (spec.analysis.clustering)"
     )
+    looks: tuple[Look, ...] = ()
+    before: float | None = None
+
+    def at(self, number: int) -> Finding:
+        """As it was after so many more scrapes than the first."""
+        if number < len(self.looks):
+            return replace(self, e_value=self.looks[number].e_value, control=self.looks[number].control)
+        return self if self.before is None else replace(self, e_value=self.before)
 
 
 def rate(counts: Counts) -> str:
@@ -98,23 +121,38 @@ def judge(
     version that is no worse, however the metrics depend on each other. Of each only what is beyond noise is added: what the
     A/A check shows between parts of stable is taken off.
 
+    Every scrape is a look at the evidence, and what suffices at one of them is enough, whatever came after it.
+
     Args:
         findings: What is watched in this stage.
         alpha: α, the chance to take back a good version.
         watched: How many findings there are when everything is watched.
         elsewhere: E-values of what was watched before this stage and is not any more: they stay as they are.
     """
-    counted = [beyond_noise(finding.e_value, finding.control) for finding in findings]
-    combined = (sum(counted) + sum(elsewhere) + watched - len(findings) - len(elsewhere)) / watched
-    threshold, most = watched / alpha, max(counted)
-    # Others may have carried the mean over the bar together; the worst then stands for them.
-    failed = [combined >= 1 / alpha and e_value >= min(most, threshold) for e_value in counted]
+    threshold = watched / alpha
+    failed = [False] * len(findings)
+    for number in range(max(len(finding.looks) for finding in findings) + 1):
+        is_last = all(number >= len(finding.looks) for finding in findings)
+        seen = findings if is_last else [finding.at(number) for finding in findings]
+        failed = _failed(seen, alpha, watched, elsewhere)
+        if any(failed):
+            findings = [s if f else finding for s, f, finding in zip(seen, failed, findings, strict=True)]
+            break
     return [
         _noisy(finding, threshold)
         if is_noisy(finding.control, alpha) and not has_failed
         else _status(finding, failed=has_failed, threshold=threshold)
         for finding, has_failed in zip(findings, failed, strict=True)
     ]
+
+
+def _failed(findings: list[Finding], alpha: float, watched: int, elsewhere: Sequence[float]) -> list[bool]:
+    """Which of them show harm together; none if they do not."""
+    counted = [beyond_noise(finding.e_value, finding.control) for finding in findings]
+    combined = (sum(counted) + sum(elsewhere) + watched - len(findings) - len(elsewhere)) / watched
+    threshold, most = watched / alpha, max(counted)
+    # Others may have carried the mean over the bar together; the worst then stands for them.
+    return [combined >= 1 / alpha and e_value >= min(most, threshold) for e_value in counted]
 
 
 def hold_for_split(metric: MetricStatus, wanted: str) -> MetricStatus:

@@ -85,7 +85,9 @@ def report_questions(
         by_label[definition.label].append(definition)
         ends += [until for name, until in counted if name == definition.name] or [None]
     begins = min((_counting_from(status, until, now) for until in ends), default=now)
-    margin = (lookback or Lookback()).margin(snapshot.rollout.metadata.key, ends, begins, MAX_MARGIN)
+    # Which comparisons ended without a verdict is told of the last minutes, not of one interval.
+    seen = lookback if lookback and not sampled_ppm(status) else Lookback()
+    margin = seen.margin(snapshot.rollout.metadata.key, ends, begins, MAX_MARGIN)
     window = now - begins + margin if status.stage else BASELINE_LOOKBACK
     for guardrail in analysis.guardrails:
         if guardrail.name == GuardrailName.TOOL_ERRORS:

@@ -22,8 +22,8 @@ ONE = Clustering(1.0)
 def beside(slices: Sequence[Sequence[Events]], stable: Sequence[Events] | None = None) -> MetricEvidence:
     """The state after an interval in which the candidate had no requests."""
     step = Step([Tallied()] * max(len(slices), 1), stable or [STABLE] * len(slices), slices)
-    ((state, _),) = weighed([Counted(STATE, [ONE] * len(step.candidate), step)], Analysis())
-    return state
+    (found,) = weighed([Counted(STATE, [ONE] * len(step.candidate), [step])], Analysis())
+    return found.state
 
 
 def after(

@@ -220,8 +220,10 @@ def test_during_the_bake_the_audience_is_judged_by_its_last_comparison() -> None
 def test_few_requests_that_all_fail_do_not_pass() -> None:
     """With strong clustering so few prove nothing, and the stage waits for more."""
     analysis = {"interval": "15s", "clustering": 10, "metrics": [{"name": "errors"}]}
-    world = in_first_stage(spec={"analysis": analysis}, per_second=3, behaviour={"v2": Behaviour(errors=1.0)})
-    world.live(75)
+    stages = [{"weight": "10%", "minDuration": "1m", "minRequests": 20}, {"weight": "100%"}]
+    spec = {"analysis": analysis, "stages": stages}
+    world = in_first_stage(spec=spec, per_second=3, behaviour={"v2": Behaviour(errors=1.0)})
+    world.live(105)
     assert world.rollout.status.stage is not None
     assert world.rollout.status.stage.index == 0
     assert "harm is suspected" in message(world)

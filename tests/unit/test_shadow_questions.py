@@ -5,6 +5,7 @@ from __future__ import annotations
 from controller.core.agents import FIT, MEASURED, shadow_definition
 from controller.core.catalogue import CounterTerm
 from controller.core.shadow.comparison import COMPARISONS
+from controller.reconcilers.lookback import Lookback
 from controller.reconcilers.questions import report_questions
 from tests.comparing import shadowing
 
@@ -28,6 +29,11 @@ def test_in_the_shadow_nothing_but_comparisons_of_both_versions_is_asked_of_othe
     assert question.label == "revision"
     assert question.names == {COMPARISONS, FIT, MEASURED}
     assert question.values == {status.stable.revision, status.candidate.revision}
+    lookback = Lookback()
+    lookback.note(world.rollout.metadata.key, world.read().reports)
+    assert report_questions(world.snapshot(), world.now, lookback) == (question,), (
+        "of the last minutes, always"
+    )
 
 
 def test_afterwards_they_are_only_asked_where_they_go_on() -> None:
