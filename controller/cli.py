@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from controller.adapters.envoy.mutual_tls import TlsFiles
 from controller.adapters.prometheus_http import HttpConfig
 from controller.cli_actions import abort, approve, pause, promote, resume, retry
 from controller.cli_evidence import explain, judge, metrics, simulate
@@ -108,6 +109,24 @@ def operator(  # noqa: PLR0913, PLR0917  each is a flag of its own
             help="Where routers connect.",
         ),
     ] = Address("127.0.0.1", 18000),
+    xds_tls_cert_file: Annotated[
+        str | None,
+        typer.Option(
+            envvar="AGENTROLLOUT_XDS_TLS_CERT_FILE",
+            help="Certificate chain that routers are shown where they connect. With its key and the CA below only routers "
+            "with a certificate of that CA are served; renewed files are read. Left out: everyone is, in clear.",
+        ),
+    ] = None,
+    xds_tls_key_file: Annotated[
+        str | None, typer.Option(envvar="AGENTROLLOUT_XDS_TLS_KEY_FILE", help="The certificate's key.")
+    ] = None,
+    xds_tls_ca_file: Annotated[
+        str | None,
+        typer.Option(
+            envvar="AGENTROLLOUT_XDS_TLS_CA_FILE",
+            help="Who signed the certificates of routers. Use a CA for this alone.",
+        ),
+    ] = None,
     http_address: Annotated[
         Address,
         typer.Option(
@@ -213,12 +232,20 @@ def operator(  # noqa: PLR0913, PLR0917  each is a flag of its own
         fail(
             "--router-tls-cert-file and --router-tls-key-file go together: give both or none", ExitCode.USAGE
         )
+    xds_tls_files = (xds_tls_cert_file, xds_tls_key_file, xds_tls_ca_file)
+    xds_tls = TlsFiles(*(each or "" for each in xds_tls_files)) if all(xds_tls_files) else None
+    if any(xds_tls_files) and xds_tls is None:
+        fail(
+            "--xds-tls-cert-file, --xds-tls-key-file and --xds-tls-ca-file go together: give all three or none",
+            ExitCode.USAGE,
+        )
     settings = OperatorSettings(
         kubeconfig=kubeconfig,
         context=context,
         prometheus_urls=tuple(prometheus_url),
         prometheus_http=prometheus_http_config_file or HttpConfig(),
         xds_address=xds_address,
+        xds_tls=xds_tls,
         http_address=http_address,
         router_address=router_address,
         router_tls_cert_file=router_tls_cert_file,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from datetime import timedelta
+from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -14,6 +15,7 @@ from controller.adapters.envoy.bootstrap import bootstrap as envoy_bootstrap
 from controller.adapters.envoy.doors import BreakGlass
 from controller.adapters.envoy.draining import DrainError
 from controller.adapters.envoy.draining import drain as drain_envoy
+from controller.adapters.envoy.mutual_tls import TlsFiles, XdsTls, secrets
 from controller.adapters.envoy.override import Answer, Credentials, CredentialsError, Overrides
 from controller.cli_values import fail, read_address, read_duration
 from controller.errors import ExitCode
@@ -80,6 +82,29 @@ def bootstrap(  # noqa: PLR0913, PLR0917  each is a flag of its own
             help="Who signs the certificates of those who may use it, a path on the router. Use a CA for this alone."
         ),
     ] = "",
+    xds_cert: Annotated[
+        str,
+        typer.Option(
+            help="Certificate chain that operators with --xds-tls-cert-file ask for, a path on the router."
+        ),
+    ] = "",
+    xds_key: Annotated[str, typer.Option(help="The certificate's key, a path on the router.")] = "",
+    xds_ca: Annotated[
+        str, typer.Option(help="Who signed the operators' certificates, a path on the router.")
+    ] = "",
+    xds_secrets: Annotated[
+        str,
+        typer.Option(
+            metavar="DIRECTORY",
+            help="Where this writes, and the router finds, two files by which Envoy reads renewed certificates.",
+        ),
+    ] = "",
+    xds_server_name: Annotated[
+        str,
+        typer.Option(
+            help="The name in the operators' certificates. Left out: the host of the first --xds-address."
+        ),
+    ] = "",
 ) -> None:
     """Print the configuration to start an Envoy with.
 
@@ -92,12 +117,14 @@ def bootstrap(  # noqa: PLR0913, PLR0917  each is a flag of its own
             "give all four or none",
             ExitCode.USAGE,
         )
+    xds_tls = _xds_tls(xds_cert, xds_key, xds_ca, xds_secrets, xds_server_name or xds_address[0].host)
     configuration = envoy_bootstrap(
         node_id,
         operators=[_endpoint(address) for address in xds_address],
         admin=_endpoint(admin_address),
         metrics=_endpoint(metrics_address) if metrics_address else None,
         break_glass=BreakGlass(_endpoint(break_glass_address), *files) if break_glass_address else None,
+        xds_tls=xds_tls,
     )
     typer.echo(json.dumps(configuration, indent=2))
 
@@ -227,6 +254,25 @@ async def _agree(name: str, kubeconfig: str | None, context: str | None) -> None
         fail(f"{stays}: {error}", ExitCode.FAILED)
     finally:
         await transport.close()
+
+
+def _xds_tls(cert: str, key: str, ca: str, directory: str, server_name: str) -> XdsTls | None:
+    """Write the secrets, if there are to be any."""
+    files = (cert, key, ca, directory)
+    if not any(files):
+        return None
+    if not all(files):
+        fail(
+            "--xds-cert, --xds-key, --xds-ca and --xds-secrets go together: give all four or none",
+            ExitCode.USAGE,
+        )
+    tls = XdsTls(TlsFiles(cert, key, ca), server_name, directory)
+    try:
+        for name, content in secrets(tls).items():
+            (Path(directory) / name).write_text(json.dumps(content, indent=2))
+    except OSError as error:
+        fail(f"--xds-secrets: {error}", ExitCode.USAGE)
+    return tls
 
 
 def _endpoint(address: Address) -> tuple[str, int]:

@@ -9,6 +9,7 @@ from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 
+from controller.adapters.envoy.mutual_tls import TlsFiles
 from controller.adapters.prometheus_http import HttpConfig
 from controller.core.references import SecretKey
 from controller.reconcilers.grants import Grants
@@ -77,6 +78,7 @@ class OperatorSettings:
         prometheus_urls: Base URL of the Prometheus that scrapes the routers; of several the first that answers is asked.
         prometheus_http: How to speak to them.
         xds_address: Where routers fetch their configuration.
+        xds_tls: How routers and operators know each other; None: nobody is asked.
         http_address: Health, metrics and artifacts.
         router_address: Where the routers accept user traffic.
         router_tls_cert_file: Certificate chain that the routers show users, a path on each router; None: no TLS.
@@ -94,6 +96,7 @@ class OperatorSettings:
     prometheus_urls: tuple[str, ...]
     prometheus_http: HttpConfig
     xds_address: Address
+    xds_tls: TlsFiles | None
     http_address: Address
     router_address: Address
     router_tls_cert_file: str | None

@@ -192,7 +192,7 @@ def build_manager(
     )
     manager.add_runnable("http", web.run, before_sync=True)
     watched.join(manager)
-    manager.add_runnable("xds", lambda: _serve_xds(router, settings.xds_address))
+    manager.add_runnable("xds", lambda: _serve_xds(router, settings))
     replicas.join(manager)
     manager.add_runnable("events", recorder.run)
     manager.add_controller(
@@ -219,10 +219,11 @@ def _web(
     return HttpServer(app, settings.http_address.host, settings.http_address.port)
 
 
-async def _serve_xds(router: EnvoyRouter, address: Address) -> None:
+async def _serve_xds(router: EnvoyRouter, settings: OperatorSettings) -> None:
     """Serve routers; only started once the stores are complete, so that no router is ever told of an empty world."""
-    port = await router.start(address.host, address.port)
-    _log.info("xds_serving", address=str(Address(address.host, port)))
+    address = settings.xds_address
+    port = await router.start(address.host, address.port, settings.xds_tls)
+    _log.info("xds_serving", address=str(Address(address.host, port)), tls=settings.xds_tls is not None)
     try:
         await asyncio.Event().wait()
     finally:

@@ -21,6 +21,7 @@ from tests.charts.chart import CHART, SCENARIOS, pod_templates
 
 NAMESPACE, RELEASE = "delivery", "agentrollout"
 SMALL = CHART / "ci" / "small-values.yaml"
+DEFAULT = CHART / "ci" / "default-values.yaml"
 STRICT = CHART / "ci" / "strict-values.yaml"
 EXAMPLE = CHART.parents[1] / "examples" / "minimal.yaml"
 
@@ -103,6 +104,19 @@ def test_a_changed_crd_reaches_the_cluster_with_an_upgrade(
         path.write_text(yaml.safe_dump(crd))
     helm.run("upgrade", RELEASE, chart, f"--namespace={NAMESPACE}", f"--values={STRICT}")
     assert ".spec.next" in cluster.kubectl("get", "crd", "agentrollouts.agentrollout.dev", "--output=json")
+
+
+def test_an_upgrade_keeps_the_certificates_that_an_install_made(cluster: ControlPlane, helm: Helm) -> None:
+    def certificates() -> str:
+        return cluster.kubectl(
+            "get", "secrets", f"--namespace={NAMESPACE}", "--output=jsonpath={.items[*].data.tls\\.crt}"
+        )
+
+    install(helm, "install", DEFAULT)
+    before = certificates()
+    install(helm, "upgrade", DEFAULT, "--set=operator.replicas=3")
+    assert len(before.split()) == 2
+    assert certificates() == before
 
 
 def test_every_pod_of_every_scenario_is_admitted_as_restricted(cluster: ControlPlane) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import json
 import shlex
@@ -13,6 +14,7 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import typer.main
+from cryptography import x509
 
 from controller.cli import app
 from tests.charts.chart import CHART, SCENARIOS, Raw, containers, objects, one, pod_templates
@@ -114,7 +116,7 @@ def test_only_the_operator_has_a_token_of_kubernetes(values: Path) -> None:
 def test_the_arguments_are_what_the_program_takes(values: Path, tmp_path: Path) -> None:
     key = tmp_path / "key"
     key.write_bytes(bytes(range(32)))
-    paths = {"/etc/agentrollout/hmac/key": str(key)}
+    here = {"/etc/agentrollout/hmac/key": str(key), "$(POD_NAME)": "operator-0", "/etc/envoy": str(tmp_path)}
     calls = list(_calls(values))
     assert len(calls) >= 1
     for words in calls:
@@ -122,8 +124,9 @@ def test_the_arguments_are_what_the_program_takes(values: Path, tmp_path: Path) 
         arguments = words
         while hasattr(command, "commands"):
             command, arguments = command.commands[arguments[0]], arguments[1:]
-        files = [argument for argument in arguments if "http-config-file" not in argument]
-        given = [argument.replace(old, new) for argument in files for old, new in paths.items()]
+        given = [argument for argument in arguments if "http-config-file" not in argument]
+        for old, new in here.items():
+            given = [argument.replace(old, new) for argument in given]
         command.make_context(command.name or "", given).close()
 
 
@@ -175,6 +178,24 @@ def test_the_dockerfile_passes_hadolint() -> None:
     program = Path(sys.executable).with_name("hadolint")
     outcome = subprocess.run([program, DOCKERFILE], capture_output=True, text=True, check=False)
     assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+
+
+def test_routers_and_operators_have_certificates_of_one_authority_for_the_name_that_routers_ask_for() -> None:
+    sides = {side: one(DEFAULT, "Secret", f"-xds-{side}")["data"] for side in ("operator", "router")}
+    assert sides["operator"]["ca.crt"] == sides["router"]["ca.crt"]
+    authority = x509.load_pem_x509_certificate(base64.b64decode(sides["router"]["ca.crt"]))
+    for side, data in sides.items():
+        certificate = x509.load_pem_x509_certificate(base64.b64decode(data["tls.crt"]))
+        certificate.verify_directly_issued_by(authority)
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        if side == "operator":
+            asked = next(
+                word.removeprefix("--xds-address=").partition(":")[0]
+                for words in _calls(DEFAULT)
+                for word in words
+                if word.startswith("--xds-address=rel-")
+            )
+            assert names.get_values_for_type(x509.DNSName) == [asked]
 
 
 def test_autoscaling_leaves_the_number_of_routers_alone() -> None:

@@ -83,6 +83,11 @@ def test_a_wrong_value_is_refused_and_named(setting: str, words: str) -> None:
     assert setting.split("=", maxsplit=1)[0].split(".", maxsplit=1)[0] in str(refused.value)
 
 
+def test_secrets_for_tls_have_to_be_named() -> None:
+    with pytest.raises(DevkitError, match=r"xds\.tls\.(operator|router)Secret is empty: name the Secret"):
+        Helm().run("template", CHART, LEAST, "--set=xds.tls.mode=secrets")
+
+
 def test_without_a_prometheus_the_chart_says_how_to_name_one() -> None:
     with pytest.raises(DevkitError, match=r"prometheus\.urls is empty: .* --set prometheus\.urls="):
         Helm().run("template", CHART)

@@ -63,6 +63,7 @@ def test_the_command_is_a_plugin_of_kubectl_by_its_second_name() -> None:
         (["--prometheus-url", "http://p", "--allowed-url-host", "http://a.example:80/"], "write a.example"),
         (["--prometheus-url", "http://p", "--allowed-host", "Shop=a.example"], "not the name of a namespace"),
         (["--prometheus-url", "http://p", "--router-tls-cert-file", "a.crt"], "give both or none"),
+        (["--prometheus-url", "http://p", "--xds-tls-ca-file", "a.crt"], "give all three or none"),
         (
             ["--prometheus-url", "http://p", "--secret-hmac-key-file", "/nowhere/key"],
             "/nowhere/key: No such file",
@@ -143,6 +144,21 @@ def test_break_glass_is_set_up_wholly_or_not_at_all(more: tuple[str, ...]) -> No
     code, output = run(*BOOTSTRAP, *more)
     assert code == 2
     assert "give all four or none" in output
+
+
+def test_a_bootstrap_with_certificates_brings_the_files_that_lead_to_them(tmp_path: Path) -> None:
+    tls = ("--xds-cert=/tls/tls.crt", "--xds-key=/tls/tls.key", "--xds-ca=/tls/ca.crt")
+    code, output = run(*BOOTSTRAP, *tls)
+    assert code == 2
+    assert "give all four or none" in output
+
+    code, output = run(*BOOTSTRAP, *tls, f"--xds-secrets={tmp_path / 'nowhere'}")
+    assert code == 2
+    assert "--xds-secrets: [Errno 2] No such file" in output
+
+    code, output = run(*BOOTSTRAP, *tls, f"--xds-secrets={tmp_path}")
+    assert code == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["xds-authority.json", "xds-certificate.json"]
 
 
 @pytest.mark.parametrize(

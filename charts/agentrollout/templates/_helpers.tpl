@@ -38,6 +38,18 @@ labels:
 {{- end -}}
 {{- end -}}
 
+{{- /* The Secret of one side of xDS, empty where it is spoken in clear; takes (list $ "operator"|"router"). */ -}}
+{{- define "agentrollout.xdsSecret" -}}
+{{- $ := index . 0 -}}
+{{- $side := index . 1 -}}
+{{- $tls := $.Values.xds.tls -}}
+{{- if eq $tls.mode "selfSigned" -}}
+{{ include "agentrollout.fullname" $ }}-xds-{{ $side }}
+{{- else if eq $tls.mode "secrets" -}}
+{{ required (printf "xds.tls.%sSecret is empty: name the Secret, or choose another xds.tls.mode" $side) (get $tls (printf "%sSecret" $side)) }}
+{{- end -}}
+{{- end -}}
+
 {{- define "agentrollout.podSecurity" -}}
 runAsNonRoot: true
 runAsUser: 65532

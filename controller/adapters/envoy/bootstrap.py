@@ -14,6 +14,7 @@ from controller.adapters.envoy.doors import (
     metrics_listener,
 )
 from controller.adapters.envoy.metrics import GRPC_ERRORS, LATENCY_EDGES_MS, PROTOCOL_LABEL, SLICE_LABEL
+from controller.adapters.envoy.mutual_tls import XdsTls, transport_socket
 from controller.adapters.envoy.naming import (
     AUDIENCE_SUFFIX,
     CAPTURE_KEY,
@@ -87,13 +88,14 @@ _HEALTH_CHECK = {
 _INTERNAL_LISTENER = "type.googleapis.com/envoy.extensions.bootstrap.internal_listener.v3.InternalListener"
 
 
-def bootstrap(
+def bootstrap(  # noqa: PLR0913  each is an interface of its own
     node_id: str,
     *,
     operators: Sequence[Endpoint],
     admin: Endpoint | None = None,
     metrics: Endpoint | None = None,
     break_glass: BreakGlass | None = None,
+    xds_tls: XdsTls | None = None,
     max_connections: int = 50_000,
     stats_flush_seconds: float = 1.0,
 ) -> dict[str, Any]:
@@ -106,6 +108,7 @@ def bootstrap(
         admin: The admin interface; anyone who reaches it can change the split. None leaves ``admin`` to the caller.
         metrics: Where the Prometheus page can be read without reaching the admin interface; None for nowhere else.
         break_glass: Where a person can take a version back when nothing else is alive; None for nowhere.
+        xds_tls: How to speak to the operators; None in clear. The router then needs the files of `mutual_tls.secrets`.
         max_connections: Limit of user connections.
         stats_flush_seconds: How old the histograms may be when they are scraped.
 
@@ -118,7 +121,7 @@ def bootstrap(
         raise ValueError("metrics and break_glass lead to the admin interface: give its address")
     listeners = [metrics_listener(metrics)] if metrics else []
     listeners += [break_glass_listener(break_glass)] if break_glass else []
-    clusters = [_xds_cluster(operators)]
+    clusters = [_xds_cluster(operators, xds_tls)]
     clusters += [admin_cluster(admin)] if admin and listeners else []
     return {
         "node": {"id": node_id, "cluster": "agentrollout"},
@@ -168,7 +171,7 @@ def bootstrap(
     }
 
 
-def _xds_cluster(operators: Sequence[Endpoint]) -> dict[str, Any]:
+def _xds_cluster(operators: Sequence[Endpoint], tls: XdsTls | None) -> dict[str, Any]:
     options = {
         "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
         "explicit_http_config": {"http2_protocol_options": {"connection_keepalive": _KEEPALIVE}},
@@ -177,6 +180,7 @@ def _xds_cluster(operators: Sequence[Endpoint]) -> dict[str, Any]:
         "name": OPERATORS,
         "type": "STRICT_DNS",
         "connect_timeout": "1s",
+        **({"transport_socket": transport_socket(tls)} if tls else {}),
         "health_checks": [_HEALTH_CHECK],
         # Where none is healthy, trying one that hangs only takes longer than waiting for one that is.
         "common_lb_config": {"healthy_panic_threshold": {"value": 0}},

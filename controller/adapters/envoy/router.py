@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from controller.adapters.envoy.access_log import AccessLog
+from controller.adapters.envoy.mutual_tls import TlsFiles
 from controller.adapters.envoy.naming import owner_name
 from controller.adapters.envoy.node import Node
 from controller.adapters.envoy.options import RouterOptions
@@ -78,9 +79,9 @@ class EnvoyRouter:
             also=self._access_log.add_to,
         )
 
-    async def start(self, host: str = "127.0.0.1", port: int = 0) -> int:
-        """Serve xDS; call it once all known rollouts are published. Returns the port."""
-        return await self._server.start(host, port)
+    async def start(self, host: str = "127.0.0.1", port: int = 0, tls: TlsFiles | None = None) -> int:
+        """Serve xDS, in clear without ``tls``; call it once all known rollouts are published. Returns the port."""
+        return await self._server.start(host, port, tls)
 
     async def stop(self, grace: float = 1.0) -> None:
         """Stop serving; Envoys keep the last split."""

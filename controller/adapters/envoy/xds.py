@@ -10,8 +10,9 @@ import grpc
 import structlog
 from envoy.service.discovery.v3 import discovery_pb2
 
-from controller.adapters.envoy.health import add_health, listen
+from controller.adapters.envoy.health import add_health, listen, server_credentials
 from controller.adapters.envoy.listener import LISTENER_NAME
+from controller.adapters.envoy.mutual_tls import TlsFiles
 from controller.adapters.envoy.naming import owner_of
 from controller.adapters.envoy.node import Node, Update
 from controller.adapters.envoy.resources import Bundle
@@ -88,11 +89,11 @@ class XdsServer:
             stream.node.touch(owner)
             stream.work.set()
 
-    async def start(self, host: str, port: int) -> int:
-        """Listen; the port in use, for when ``port`` was 0.
+    async def start(self, host: str, port: int, tls: TlsFiles | None = None) -> int:
+        """Listen, in clear without ``tls``; the port in use, for when ``port`` was 0.
 
         Raises:
-            OSError: When the address is taken.
+            OSError: When the address is taken, or a file of ``tls`` cannot be read.
         """
         server = grpc.aio.server(options=_SERVER_OPTIONS)
         add_health(server)
@@ -105,7 +106,7 @@ class XdsServer:
         server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler(_SERVICE, {"DeltaAggregatedResources": handler}),)
         )
-        bound = await listen(server, host, port, "xDS")
+        bound = await listen(server, host, port, "xDS", server_credentials(tls) if tls else None)
         self._stopping = False
         self._server = server
         return bound

@@ -12,6 +12,7 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import http_con
 from envoy.extensions.resource_monitors.downstream_connections.v3 import downstream_connections_pb2
 from envoy.extensions.transport_sockets.tls.v3 import tls_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
+from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf import json_format
 
 from controller.adapters.envoy.bootstrap import bootstrap
@@ -24,6 +25,7 @@ from controller.adapters.envoy.metrics import (
     PROTOCOL_LABEL,
     SLICE_LABEL,
 )
+from controller.adapters.envoy.mutual_tls import TlsFiles, XdsTls, secrets
 from controller.core.catalogue import CounterTerm
 
 # The types that the bootstrap carries inside Any messages must be known to be parsed.
@@ -50,6 +52,18 @@ def test_it_is_a_valid_bootstrap() -> None:
     assert message.node.id == "router-1"
     assert message.admin.address.socket_address.address == "127.0.0.1"
     assert len(message.static_resources.listeners) == 2
+
+
+def test_with_tls_it_names_the_files_that_lead_to_the_certificates() -> None:
+    tls = XdsTls(TlsFiles("/tls/tls.crt", "/tls/tls.key", "/tls/ca.crt"), "operators", "/etc/envoy")
+    config = bootstrap("router-1", operators=OPERATORS, xds_tls=tls)
+
+    json_format.ParseDict(json.loads(json.dumps(config)), bootstrap_pb2.Bootstrap())
+    files = secrets(tls)
+    assert set(re.findall(r"/etc/envoy/([a-z-]+\.json)", json.dumps(config))) == set(files)
+    for content in files.values():
+        message = json_format.ParseDict(content, discovery_pb2.DiscoveryResponse())
+        assert len(message.resources) == 1
 
 
 def test_admin_may_be_left_to_the_caller() -> None:
