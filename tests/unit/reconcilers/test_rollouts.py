@@ -109,6 +109,10 @@ class Api:
         return {"kind": "Status"}
 
 
+REQUESTS = frozenset({"get", "apply", "merge", "status", "delete"})
+"""Effects that are requests to the API server; events are written by a task of their own."""
+
+
 class Router:
     """Acknowledges everything at once."""
 
@@ -341,6 +345,15 @@ async def test_a_raise_is_stored_before_it_is_served(world: World) -> None:
     world.effects.clear()
     await world.reconcile()
     assert world.effects.index("serve") > world.effects.index("status")
+
+
+async def test_a_change_costs_three_requests_before_its_first_weight_and_one_after(world: World) -> None:
+    world.want("http://v2")
+    world.effects.clear()
+    await world.reconcile()
+    served = world.effects.index("serve")
+    assert [each for each in world.effects[:served] if each in REQUESTS] == ["apply", "status", "status"]
+    assert [each for each in world.effects[served:] if each in REQUESTS] == ["status"]
 
 
 async def test_a_cut_is_pushed_before_anything_is_stored(world: World) -> None:
