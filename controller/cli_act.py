@@ -8,8 +8,10 @@ from typing import Any
 import typer
 
 from controller.api.action import ActionName, ActionPhase
+from controller.api.agent import Agent
 from controller.cli_cluster import Cluster, in_cluster
 from controller.cli_values import Where, fail
+from controller.core.artifact import artifact_id, spec_hash
 from controller.display.words import short
 from controller.errors import ExitCode
 from controller.reconcilers.actions import ACTIONS
@@ -78,13 +80,20 @@ def bound_to(rollout: RawObject, action: ActionName) -> str:
         action: What is asked.
     """
     status: dict[str, Any] = rollout.get("status") or {}
-    candidate, back = status.get("candidate") or {}, status.get("lastRollback") or {}
+    back = status.get("lastRollback") or {}
     if action is ActionName.RETRY:
-        return str(back.get("artifactID", ""))
-    if action is ActionName.RESUME and status.get("killed") and not candidate:
-        # The kill has taken the candidate, and with it what the action is about.
-        return str(back.get("artifactID") or (status.get("stable") or {}).get("artifactID", ""))
-    return str(candidate.get("artifactID", ""))
+        return _wanted(rollout) or str(back["artifactID"]) if back else ""
+    return str((status.get("candidate") or {}).get("artifactID", ""))
+
+
+def _wanted(rollout: RawObject) -> str:
+    """The artifact of the spec as it is now; empty if it refers to what the operator has not read yet."""
+    agent = Agent.model_validate(rollout["spec"]["agent"])
+    if not agent.prompts_from:
+        return artifact_id(agent)
+    written = spec_hash(agent)
+    resolved = (rollout.get("status") or {}).get("resolved") or ()
+    return next((str(each["artifactID"]) for each in resolved if each["specHash"] == written), "")
 
 
 async def _named(cluster: Cluster, artifact: str) -> str:

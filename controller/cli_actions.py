@@ -20,7 +20,7 @@ ArtifactOption = Annotated[
         "--artifact",
         metavar="ID|VERSION",
         help="What it is about: an artifact ID, or a version as `agentrollout history` names it. Left out: the candidate's; "
-        "for retry that of the version that was taken back last.",
+        "for retry that of what the spec wants.",
     ),
 ]
 

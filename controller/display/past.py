@@ -69,8 +69,8 @@ def history(
 
 def _actions(actions: Sequence[dict[str, Any]], now: datetime) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for name in ("AGO", "ACTION", "BY", "ON", "BECAME", "WHY, AND WHAT CAME OF IT"):
-        table.add_column(name, no_wrap=not name.startswith("WHY"), overflow="fold")
+    for name in ("AGO", "ACTION", "BY", "ON", "BECAME", "WHY – OUTCOME"):
+        table.add_column(name, no_wrap=name not in {"BY", "WHY – OUTCOME"}, overflow="fold")
     for each in actions:
         spec, status = each["spec"], each.get("status") or {}
         message = f" – {status['message']}" if status.get("message") else ""
