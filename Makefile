@@ -122,8 +122,8 @@ bench-decisions: $(SYNCED) ## Simulated rollouts: false rollbacks, good deliveri
 	$(RUN) python -m tests.bench.decisions
 
 .PHONY: bench-shadow-decisions
-bench-shadow-decisions: $(SYNCED) ## Simulated shadows with a judge that errs: false alarms, and how many comparisons it takes
-	$(RUN) python -m tests.bench.shadow_decisions
+bench-shadow-decisions: $(SYNCED) ## Simulated shadows with a judge that errs: false alarms, and how many comparisons it takes; INTERVALS=240 of 15 s
+	$(RUN) python -m tests.bench.shadow_decisions $(if $(INTERVALS),--intervals $(INTERVALS))
 
 .PHONY: bench-evaluation
 bench-evaluation: $(SYNCED) ## Processor time of one evaluation: reading Prometheus' answer, counting, five metrics' tests
