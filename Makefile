@@ -89,6 +89,22 @@ image: ## Build the container image; IMAGE=name:tag, PYTHON_IMAGE=python:3.12-sl
 	  echo "There is no $(CONTAINER_TOOL) here: install Docker, or name another builder with CONTAINER_TOOL=podman." >&2; exit 1; }
 	$(CONTAINER_TOOL) build $(if $(PYTHON_IMAGE),--build-arg PYTHON_IMAGE=$(PYTHON_IMAGE)) --tag $(IMAGE) .
 
+KIND_CLUSTER ?= agentrollout
+
+.PHONY: kind
+kind: ## A kind cluster with the image, a Prometheus, the chart and the example of docs/quickstart.md
+	@for tool in docker kind helm kubectl; do command -v $$tool >/dev/null || { \
+	  echo "make kind needs $$tool, which is not here; without Docker, make demo shows it all, and docs/quickstart.md how to go on." >&2; exit 1; }; done
+	$(MAKE) image
+	kind get clusters | grep -qx $(KIND_CLUSTER) || kind create cluster --name $(KIND_CLUSTER) --config kind-config.yaml --wait 120s
+	kind load docker-image $(IMAGE) --name $(KIND_CLUSTER)
+	helm --kube-context kind-$(KIND_CLUSTER) upgrade --install prometheus prometheus --namespace monitoring --create-namespace \
+	  --repo https://prometheus-community.github.io/helm-charts --set alertmanager.enabled=false --set server.global.scrape_interval=5s
+	helm --kube-context kind-$(KIND_CLUSTER) upgrade --install agentrollout charts/agentrollout --namespace agentrollout --create-namespace \
+	  --set image.repository=$(firstword $(subst :, ,$(IMAGE))) --set image.tag=$(lastword $(subst :, ,$(IMAGE))) \
+	  --set 'prometheus.urls={http://prometheus-server.monitoring}' --wait
+	kubectl --context kind-$(KIND_CLUSTER) apply -f examples/quickstart/cluster.yaml
+
 .PHONY: demo
 demo: $(SYNCED) ## Good and bad versions of an agent, rolled out live; KEEP=1 leaves it running
 	$(RUN) python -m examples.demo $(if $(filter-out 0,$(KEEP)),--keep)
