@@ -17,7 +17,14 @@ from controller.cli_evidence import explain, judge, metrics, simulate
 from controller.cli_rollouts import diff, get, history, lint, status
 from controller.cli_router import router
 from controller.cli_shadow import shadow
-from controller.cli_values import PrometheusHttpFile, fail, read_address, read_urls
+from controller.cli_values import (
+    PrometheusHttpFile,
+    fail,
+    read_address,
+    read_http_config_file,
+    read_url,
+    read_urls,
+)
 from controller.core.references import SecretKey
 from controller.errors import ExitCode
 from controller.logs import configure_logs
@@ -215,6 +222,42 @@ def operator(  # noqa: PLR0913, PLR0917  each is a flag of its own
             "None: references to Secrets are off.",
         ),
     ] = None,
+    ofrep_url: Annotated[
+        str | None,
+        typer.Option(
+            envvar="AGENTROLLOUT_OFREP_URL",
+            parser=read_url,
+            metavar="URL",
+            help="Server of feature flags that speaks OFREP, for killSwitches with ofrep; it is asked twice a second.",
+        ),
+    ] = None,
+    ofrep_http_config_file: Annotated[
+        HttpConfig | None,
+        typer.Option(
+            envvar="AGENTROLLOUT_OFREP_HTTP_CONFIG_FILE",
+            parser=read_http_config_file,
+            metavar="FILE",
+            help="How to speak to it, as in --prometheus-http-config-file. Left out: plainly.",
+        ),
+    ] = None,
+    flagd_address: Annotated[
+        Address | None,
+        typer.Option(
+            envvar="AGENTROLLOUT_FLAGD_ADDRESS",
+            parser=read_address,
+            metavar="HOST:PORT",
+            help="The sync service of flagd (its port 8015), for killSwitches with flagd.",
+        ),
+    ] = None,
+    flagd_ca_file: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="AGENTROLLOUT_FLAGD_CA_FILE",
+            exists=True,
+            dir_okay=False,
+            help="Bundle that flagd's certificate is verified with. Left out: it is spoken to without TLS.",
+        ),
+    ] = None,
     log_format: Annotated[LogFormat, typer.Option(envvar="AGENTROLLOUT_LOG_FORMAT")] = LogFormat.JSON,
     log_level: Annotated[LogLevel, typer.Option(envvar="AGENTROLLOUT_LOG_LEVEL")] = LogLevel.INFO,
 ) -> None:
@@ -256,6 +299,10 @@ def operator(  # noqa: PLR0913, PLR0917  each is a flag of its own
         allowed_url_hosts=Grants.parse(allowed_url_host or ()),
         allowed_hosts=Grants.parse(allowed_host or ()),
         secret_key=secret_hmac_key_file,
+        ofrep_url=ofrep_url,
+        ofrep_http=ofrep_http_config_file or HttpConfig(),
+        flagd_address=flagd_address,
+        flagd_ca_file=flagd_ca_file,
     )
     try:
         asyncio.run(run_operator(settings))

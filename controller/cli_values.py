@@ -51,8 +51,8 @@ def read_urls(texts: list[str]) -> list[str]:
     return [read_url(text) for text in texts]
 
 
-def read_prometheus_http(text: str | HttpConfig) -> HttpConfig:
-    """The file of ``--prometheus-http-config-file``."""
+def read_http_config_file(text: str | HttpConfig) -> HttpConfig:
+    """The file of ``--prometheus-http-config-file``, and of others like it."""
     return _read(text, HttpConfig, lambda path: read_http_config(Path(path)))
 
 
@@ -60,7 +60,7 @@ PrometheusHttpFile = Annotated[
     HttpConfig | None,
     typer.Option(
         envvar="AGENTROLLOUT_PROMETHEUS_HTTP_CONFIG_FILE",
-        parser=read_prometheus_http,
+        parser=read_http_config_file,
         metavar="FILE",
         help="How to speak to Prometheus: what promtool takes as --http.config.file (authorization, basic_auth, "
         "tls_config, http_headers; secrets by file). Left out: plainly.",

@@ -89,6 +89,10 @@ class OperatorSettings:
         allowed_url_hosts: Hosts that ``code.url`` may name; none turns URL backends off.
         allowed_hosts: Hosts that rollouts may serve; none lets every namespace serve any.
         secret_key: Key for digests of referenced Secrets; None turns references to Secrets off.
+        ofrep_url: Base URL of the OFREP server whose flags rollouts may name; None: they may name none.
+        ofrep_http: How to speak to it.
+        flagd_address: Where flagd's sync service is, whose flags rollouts may name; None: they may name none.
+        flagd_ca_file: Bundle that its certificate is verified with; None: it is spoken to without TLS.
     """
 
     kubeconfig: str | None
@@ -107,6 +111,10 @@ class OperatorSettings:
     allowed_url_hosts: Grants
     allowed_hosts: Grants
     secret_key: SecretKey | None
+    ofrep_url: str | None
+    ofrep_http: HttpConfig
+    flagd_address: Address | None
+    flagd_ca_file: Path | None
 
 
 class Redactor(StrEnum):

@@ -8,6 +8,7 @@ from typing import Self
 
 from controller.api.agent import SourceKind
 from controller.reconcilers.actions import ACTIONS, BY_ROLLOUT, ObservedAction, observe_action
+from controller.reconcilers.kills import BY_FLAG, flags_of
 from controller.reconcilers.observed import (
     REVISIONS,
     ROLLOUTS,
@@ -29,6 +30,7 @@ from controller.reconcilers.services import (
     services_of,
 )
 from controller.reconcilers.sources import BY_SOURCE, CONFIG_MAPS, SECRETS, Sources, SourceWatch
+from controller.reconcilers.switch_maps import SWITCH_LABEL, ObservedSwitches, observe_switches
 from controller.reconcilers.traffic import BY_HOST, BY_OWNER
 from controller.runtime.client import ResourceClient
 from controller.runtime.clock import Clock
@@ -58,6 +60,7 @@ class Watched:
         actions: Follows RolloutActions.
         sources: What references lead to.
         source_watches: Follow ConfigMaps and Secrets once someone refers to one.
+        switches: Follows the ConfigMaps that are labelled as kill switches.
     """
 
     rollout_client: ResourceClient
@@ -70,6 +73,7 @@ class Watched:
     actions: Informer[ObservedAction]
     sources: Sources
     source_watches: tuple[SourceWatch, ...]
+    switches: Informer[ObservedSwitches]
 
     @classmethod
     def of(
@@ -89,6 +93,9 @@ class Watched:
             indexers={BY_ROLLOUT: lambda observed: (observed.rollout,)},
             metrics=metrics,
         )
+        labelled = ResourceClient(
+            transport, CONFIG_MAPS, field_manager=FIELD_MANAGER, label_selector=SWITCH_LABEL
+        )
         return cls(
             rollout_client,
             revision_client,
@@ -100,6 +107,7 @@ class Watched:
             actions,
             sources,
             tuple(watches),
+            Informer(labelled, observe_switches, clock, metrics=metrics),
         )
 
     def join(self, manager: Manager) -> None:
@@ -110,6 +118,7 @@ class Watched:
         manager.add_informer(self.slices)
         # Where its CRD is older than the operator and lacks them, everything else goes on.
         manager.add_runnable("actions", self.actions.run)
+        manager.add_informer(self.switches)
         for watch in self.source_watches:
             manager.add_runnable(watch.name, watch.run)
 
@@ -117,7 +126,12 @@ class Watched:
 def _informers(
     rollouts: ResourceClient, revisions: ResourceClient, clock: Clock, metrics: RuntimeMetrics
 ) -> tuple[Informer[ObservedRollout], Informer[ObservedRevision]]:
-    by_what_they_name = {BY_HOST: hosts_of, BY_SERVICE: services_of, BY_SOURCE: references_of}
+    by_what_they_name = {
+        BY_HOST: hosts_of,
+        BY_SERVICE: services_of,
+        BY_SOURCE: references_of,
+        BY_FLAG: flags_of,
+    }
     by_owner_and_artifact: dict[str, Callable[[ObservedRevision], Iterable[str]]] = {
         BY_OWNER: lambda observed: (observed.owner,),
         BY_ARTIFACT: lambda observed: (observed.revision.artifact_id,),

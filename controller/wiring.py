@@ -18,11 +18,14 @@ from controller.adapters.failover import FailoverSource
 from controller.adapters.ports import MetricSource
 from controller.adapters.prometheus import PrometheusSource
 from controller.api.quantities import format_percent
+from controller.flag_servers import FlagServers
 from controller.reconcilers.actions import BINDINGS, POLICIES, Actions
 from controller.reconcilers.backends import Backends
 from controller.reconcilers.deletion import Deletion
 from controller.reconcilers.gather import Gatherer
 from controller.reconcilers.images import PODS, PodImages
+from controller.reconcilers.kill_metrics import KillMetrics
+from controller.reconcilers.kills import KillSwitches
 from controller.reconcilers.metrics import RolloutMetrics
 from controller.reconcilers.observed import (
     ObservedRevision,
@@ -34,6 +37,7 @@ from controller.reconcilers.services import (
     ServiceEndpoints,
     referring,
 )
+from controller.reconcilers.switch_maps import SwitchMaps
 from controller.reconcilers.teller import Teller
 from controller.reconcilers.traffic import TrafficPublisher
 from controller.reconcilers.trial_metrics import TrialMetrics
@@ -120,7 +124,10 @@ def build_manager(
         endpoints=endpoints,
         access_log=access_log,
     )
-    publisher = TrafficPublisher(router, rollouts, revisions, settings.allowed_hosts)
+    servers = FlagServers.of(settings, clock)
+    maps = SwitchMaps(watched.switches.store, settings.namespace, clock.now)
+    kills = KillSwitches(rollouts, maps, servers.books, KillMetrics(registry))
+    publisher = TrafficPublisher(router, rollouts, revisions, settings.allowed_hosts, kills)
     replicas = Replicas.of(settings, leases, router, publisher, clock, runtime_metrics)
     metrics = RolloutMetrics(registry, clock)
     gatherer = Gatherer(
@@ -178,6 +185,8 @@ def build_manager(
     replicas.elector.on_role(lambda _before, after: access_log.lead(after is Role.LEADING))
     replicas.fleet.on_change(queue.add)
     publisher.on_change(queue.add)
+    kills.on_change(publisher.look)
+    kills.on_change(queue.add)
     watched.sources.on_change(queue.add)
     watched.actions.on_change(
         lambda _key, old, new: queue.add_all({each.rollout for each in (old, new) if each})
@@ -192,7 +201,8 @@ def build_manager(
     )
     manager.add_runnable("http", web.run, before_sync=True)
     watched.join(manager)
-    manager.add_runnable("xds", lambda: _serve_xds(router, settings))
+    servers.join(manager)
+    manager.add_runnable("xds", lambda: _serve_xds(router, settings, servers))
     replicas.join(manager)
     manager.add_runnable("events", recorder.run)
     manager.add_controller(
@@ -219,8 +229,12 @@ def _web(
     return HttpServer(app, settings.http_address.host, settings.http_address.port)
 
 
-async def _serve_xds(router: EnvoyRouter, settings: OperatorSettings) -> None:
-    """Serve routers; only started once the stores are complete, so that no router is ever told of an empty world."""
+async def _serve_xds(router: EnvoyRouter, settings: OperatorSettings, servers: FlagServers) -> None:
+    """Serve routers; only started once the stores are complete, so that no router is ever told of an empty world.
+
+    Nor of a candidate that a flag has killed while nobody was there to write it down.
+    """
+    await servers.first_answers()
     address = settings.xds_address
     port = await router.start(address.host, address.port, settings.xds_tls)
     _log.info("xds_serving", address=str(Address(address.host, port)), tls=settings.xds_tls is not None)

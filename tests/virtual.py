@@ -12,7 +12,17 @@ from controller.api.status import VersionRef
 from controller.core.artifact import artifact_id, revision_name
 from controller.core.catalogue import CounterTerm, LatencyDefinition, MetricDefinition
 from controller.core.plan import Plan
-from controller.core.snapshot import Action, Endpoints, Latch, Opening, Problem, Revision, Samples, Snapshot
+from controller.core.snapshot import (
+    Action,
+    Endpoints,
+    Latch,
+    Opening,
+    Problem,
+    Revision,
+    Samples,
+    Snapshot,
+    Switch,
+)
 from controller.core.tally import Catalogue
 from controller.core.traffic import Backend, ServicePort
 from controller.simulation.world import START, World
@@ -94,6 +104,7 @@ class VirtualRollout(World):
     problem: Problem | None = None
     blind: str = ""
     latch: Latch | None = None
+    switches: tuple[Switch, ...] = ()
     _control: int = 0
     overridden: bool = False
     split: float | None = None
@@ -136,6 +147,7 @@ class VirtualRollout(World):
             super().snapshot(),
             problem=self.problem,
             latch=self.latch,
+            switches=self.switches,
             stable_endpoints=self._endpoints(status.stable),
             candidate_endpoints=self._endpoints(status.candidate),
             actions=tuple(self.actions),

@@ -22,6 +22,9 @@ class ConditionType(StrEnum):
     WITHIN_LIMITS = "WithinLimits"
     """The candidate keeps the limits of all guardrails."""
 
+    KILLED = "Killed"
+    """A kill switch holds: nobody gets a candidate."""
+
 
 class Reason(StrEnum):
     """Why a condition is as it is."""
@@ -132,6 +135,16 @@ class Reason(StrEnum):
     """WithinLimits=False, Progressing=True: stable breaks the limit of a guardrail too, so that it says nothing about the candidate and the weight is held."""
     LIMITS_KEPT = "LimitsKept"
     """WithinLimits=True: there is evidence of every guardrail, and none that its limit is broken."""
+    KILL_SWITCH_ON = "KillSwitchOn"
+    """Killed=True, Progressing=False, lastRollback: a kill switch is on, or was and has not been released; nobody gets a candidate."""
+    KILL_SWITCH_UNKNOWN = "KillSwitchUnknown"
+    """Killed=Unknown, Progressing=True: it is not known whether a kill switch is on, so the weight is held; the message says why."""
+    KILL_SWITCH_STALE = "KillSwitchStale"
+    """Killed=False: every kill switch is off, but of one only as far as its source told before it was lost; the message says when."""
+    KILL_SWITCHES_OFF = "KillSwitchesOff"
+    """Killed=False: every kill switch is off."""
+    RELEASED = "Released"
+    """Killed=False, Progressing=False: the kill switches are off and the kill was released; the version may start anew."""
     NO_ENDPOINTS = "NoEndpoints"
     """lastRollback: the last ready endpoint of the Service behind the serving candidate went away."""
 
@@ -170,5 +183,7 @@ class State(StrEnum):
     """The evidence cannot be read, or is not fit to decide on; the weight is held."""
     ROLLED_BACK = "RolledBack"
     """The wanted artifact was taken back; stable serves."""
+    KILLED = "Killed"
+    """A kill switch is on, or was and has not been released; stable serves."""
     REJECTED = "Rejected"
     """The spec was not accepted; what served before still serves."""

@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field
 
 from controller.api.agent import Agent
 from controller.api.delivery import Analysis, HeaderName, Stage, default_stages
+from controller.api.kill_switches import MAX_SWITCHES, KillScope, KillSwitch
 from controller.api.model import Model, ObjectMeta
 from controller.api.quantities import PERCENT_CEL, Duration, checked_text, rule
 from controller.api.shadow import Shadow
@@ -86,6 +87,11 @@ class InFlight(Model):
         "their end. Cut: they end too, after the time that the routers' Envoys were given as --drain-time-s (600 s "
         "unless told). Promotion cuts nothing. Changing Cut to Drain while a candidate serves ends its answers once "
         "more.",
+    )
+    on_kill: InFlightAction | None = Field(
+        default=None,
+        description="The same when a kill switch takes it back. Left out: Cut where spec.killSwitches has a switch for the "
+        "candidate, else as onRollback.",
     )
 
 
@@ -176,6 +182,13 @@ class RolloutSpec(Model):
     analysis: Analysis = Field(
         default_factory=Analysis, description="How evidence about a new version is gathered and judged."
     )
+    kill_switches: Annotated[list[KillSwitch], Field(max_length=MAX_SWITCHES)] = Field(
+        default_factory=list,
+        description="Flags by which people take a version from everybody at once (docs/kill-switches.md). One that is on "
+        "suffices. One of which nothing is known yet holds the weight. Takes effect at once, also on a delivery that is "
+        "under way.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+    )
     in_flight: InFlight = Field(
         default_factory=InFlight,
         description="What becomes of answers that are under way. Takes effect at once, also on a delivery that is "
@@ -215,6 +228,14 @@ class RolloutSpec(Model):
     def all_stages(self) -> list[Stage]:
         """The stages, after the one in the shadow if there is one."""
         return [self.shadow.stage, *self.stages] if self.shadow else self.stages
+
+    @property
+    def on_kill(self) -> InFlightAction:
+        """What becomes of the answers that a candidate has begun when a kill switch takes it back."""
+        if self.in_flight.on_kill is not None:
+            return self.in_flight.on_kill
+        has_switch = any(switch.scope is KillScope.CANDIDATE for switch in self.kill_switches)
+        return InFlightAction.CUT if has_switch else self.in_flight.on_rollback
 
 
 class AgentRollout(Model):

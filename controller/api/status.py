@@ -288,6 +288,15 @@ class RollbackRecord(Model):
     stage: str = Field(default="", description="The stage in which it happened.")
 
 
+class KillStatus(Model):
+    """A kill switch that was found on. It holds until it is released, whatever else is said or changed."""
+
+    switch: str = Field(description="Name of the switch.")
+    source: str = Field(description="Where it was thrown.")
+    since: Time = Field(description="When it was found on.")
+    message: str = Field(default="", description="The same in a sentence.")
+
+
 class FrozenReference(PromptSource):
     """One reference and what it led to."""
 
@@ -341,6 +350,13 @@ class RolloutStatus(Model):
     last_rollback: RollbackRecord | None = Field(
         default=None, description="Why a version was last taken back."
     )
+    killed: KillStatus | None = Field(
+        default=None, description="The kill switch that keeps candidates from everybody, if one does."
+    )
+    draining: str = Field(
+        default="",
+        description="Name of the AgentRevision that was last taken off and whose answers go on, where they could be cut.",
+    )
     rolled_back: Annotated[list[str], Field(max_length=100)] = Field(
         default_factory=list,
         description="Artifact IDs that were taken back and are not tried again, newest last.",
@@ -367,7 +383,7 @@ class RolloutStatus(Model):
     conditions: list[Condition] = Field(
         default_factory=list,
         max_length=8,
-        description="Accepted, Programmed, Progressing, Healthy and, with something to compare, Drifted, with guardrails WithinLimits; each with its "
+        description="Accepted, Programmed, Progressing, Healthy and, with something to compare, Drifted, with guardrails WithinLimits, with kill switches Killed; each with its "
         "reason and a message.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )

@@ -15,16 +15,15 @@ from typing import Any
 from controller.api.action import ActionName, ActionPhase
 from controller.api.guardrails import GuardrailAction
 from controller.api.reasons import Verdict
-from controller.api.status import ActionRecord, Approved, Asked, Attempt, RolloutStatus
+from controller.api.status import ActionRecord, Approved, Asked, RolloutStatus
+from controller.core.attempts import attempt_of, tried_anew
 from controller.core.entry import approvals_of, in_words, next_stage
+from controller.core.killing import held_by, release
 from controller.core.snapshot import Action, Snapshot
 from controller.core.stages import title
 
 KEPT_RECORDS = 30
 """So many actions may wait to show what became of them; further ones wait to be taken up."""
-
-KEPT_ATTEMPTS = 100
-"""Of so many artifacts it is known how often they were tried."""
 
 FORGOTTEN_AFTER = timedelta(minutes=10)
 """A record whose action is not there may be early rather than late: the watch of actions may lag behind that of rollouts."""
@@ -70,11 +69,6 @@ def beyond_limit(snapshot: Snapshot) -> tuple[str, ...]:
     decided = [action for action in snapshot.actions if action.phase.is_final and action.uid not in untold]
     decided.sort(key=lambda action: action.order, reverse=True)
     return tuple(action.name for action in decided[snapshot.rollout.spec.action_history_limit :])
-
-
-def attempt_of(status: RolloutStatus, artifact: str) -> int:
-    """Which attempt of the artifact the next one is, or the one on its way."""
-    return next((each.attempt for each in status.attempts if each.artifact_id == artifact), 1)
 
 
 def _told(snapshot: Snapshot, now: datetime) -> RolloutStatus:
@@ -132,6 +126,8 @@ def _answer(snapshot: Snapshot, status: RolloutStatus, action: Action, now: date
     """What becomes of the action; None while that cannot be said."""
     if action.problem:
         return _Answer(ActionPhase.REFUSED, action.problem)
+    if status.killed is not None and action.spec.action in (ActionName.RESUME, ActionName.RETRY):
+        return _release(snapshot, status, action)
     if action.spec.action is ActionName.RETRY:
         return _retry(snapshot, status, action)
     if status.candidate is None or status.candidate.artifact_id != action.spec.artifact_id:
@@ -214,15 +210,26 @@ def _retry(snapshot: Snapshot, status: RolloutStatus, action: Action) -> _Answer
     if artifact not in status.rolled_back:
         return _Answer(ActionPhase.REFUSED, f"{artifact} was not taken back, so there is nothing to retry")
     attempt = attempt_of(status, artifact) + 1
-    others = [each for each in status.attempts if each.artifact_id != artifact]
-    return _Answer(
-        ActionPhase.APPLIED,
-        f"attempt {attempt} begins",
-        {
-            "rolled_back": [each for each in status.rolled_back if each != artifact],
-            "attempts": [*others, Attempt(artifact_id=artifact, attempt=attempt)][-KEPT_ATTEMPTS:],
-        },
-    )
+    return _Answer(ActionPhase.APPLIED, f"attempt {attempt} begins", tried_anew(status, artifact))
+
+
+def _release(snapshot: Snapshot, status: RolloutStatus, action: Action) -> _Answer | None:
+    """Resume or Retry of what a kill switch keeps from everybody; only Retry gives back what evidence took, too."""
+    artifact, wanted = action.spec.artifact_id, snapshot.artifact_id
+    if not wanted:
+        return None  # what the spec refers to is still being read
+    if artifact != wanted:
+        return _Answer(
+            ActionPhase.EXPIRED, f"the spec does not want {artifact} but {wanted}; nothing was done"
+        )
+    held = held_by(status, snapshot.switches)
+    if held:
+        return _Answer(ActionPhase.REFUSED, f"it is killed: {held}")
+    changes = release(status)
+    after = status.model_copy(update=changes)
+    if action.spec.action is ActionName.RETRY and artifact in after.rolled_back:
+        changes |= tried_anew(after, artifact)
+    return _Answer(ActionPhase.APPLIED, "the kill is released", changes)
 
 
 _OF_CANDIDATE: dict[ActionName, Callable[[Snapshot, RolloutStatus, Asked], _Answer]] = {

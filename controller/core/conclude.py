@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from controller.api.reasons import ConditionType, Reason, State, Verdict
 from controller.api.status import Condition, ResolvedReferences, RolloutStatus
+from controller.core import killing
 from controller.core.images import drift_of, is_compared
 from controller.core.outcome import Outcome, Report, View
 from controller.core.references import records_in_force
@@ -32,6 +33,7 @@ def conclude(view: View, outcome: Outcome) -> RolloutStatus:
         ConditionType.HEALTHY: outcome.healthy,
         ConditionType.DRIFTED: _drifted(view, resolved),
         ConditionType.WITHIN_LIMITS: _within_limits(outcome.status),
+        ConditionType.KILLED: killing.report(view, outcome.status),
     }
     conditions = [
         _condition(view, kind, report) if report else view.status.condition(kind)
@@ -129,6 +131,8 @@ def _within_limits(status: RolloutStatus) -> Report | None:
 def _state(view: View, status: RolloutStatus, *, rejected: bool) -> State:
     if rejected:
         return State.REJECTED
+    if status.killed is not None:
+        return State.KILLED
     if status.candidate is not None:
         return State.PAUSED if view.snapshot.rollout.is_paused else _candidate_state(status)
     if status.stable is not None and status.stable.artifact_id == view.wanted:

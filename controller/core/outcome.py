@@ -9,7 +9,7 @@ from controller.api.reasons import ConditionType, Reason
 from controller.api.status import CandidateRef, RolloutStatus, StageStatus
 from controller.core.artifact import revision_name
 from controller.core.snapshot import Snapshot
-from controller.core.stages import table_of
+from controller.core.stages import draining, table_of
 from controller.core.tally import Catalogue
 from controller.core.traffic import TrafficTable
 
@@ -114,10 +114,11 @@ class View:
         """Whether the wanted artifact is the stable one."""
         return self.status.stable is not None and self.status.stable.artifact_id == self.wanted
 
-    def without_candidate(self) -> RolloutStatus:
+    def without_candidate(self, *, killed: bool = False) -> RolloutStatus:
         """The status with the candidate and everything about it gone."""
         return self.status.model_copy(
             update={
+                "draining": draining(self.snapshot.rollout.spec, self.status, killed=killed),
                 "candidate": None,
                 "stage": None,
                 "stalled": None,

@@ -1,6 +1,6 @@
 """``plan(snapshot, now)``: the one decision about one rollout.
 
-The evidence is folded in first; then an ordered chain of small rules is asked, and the first that answers decides.
+The evidence and the kill switches are folded in first; then an ordered chain of small rules is asked, and the first that answers decides.
 One plan makes at most one transition. Rules that take the candidate away stand before rules that look at anything
 else, so nothing can stand between a failed verdict and weight 0. Only the deadline is asked after the others, since it is
 about what they leave undone.
@@ -18,6 +18,7 @@ from controller.core.assess import assess
 from controller.core.conclude import conclude
 from controller.core.entry import opening
 from controller.core.images import with_images
+from controller.core.killing import fold
 from controller.core.outcome import Outcome, View
 from controller.core.progress import next_look
 from controller.core.rules.accept import accept
@@ -30,6 +31,7 @@ from controller.core.rules.endpoints import endpoints
 from controller.core.rules.entry import enter_first, enter_next
 from controller.core.rules.hold import hold
 from controller.core.rules.initialise import initialise
+from controller.core.rules.killed import killed
 from controller.core.rules.pause import pause
 from controller.core.rules.program import program
 from controller.core.rules.promote import promote
@@ -37,6 +39,7 @@ from controller.core.rules.reject import reject
 from controller.core.rules.rollback import rollback
 from controller.core.rules.settled import settled
 from controller.core.rules.supersede import supersede
+from controller.core.rules.unknown import unknown
 from controller.core.snapshot import Snapshot
 from controller.core.stages import evaluation_due
 from controller.core.tally import Catalogue
@@ -44,14 +47,16 @@ from controller.core.tally import Catalogue
 Rule = Callable[[View], Outcome | None]
 
 RULES: tuple[Rule, ...] = (
-    rollback,  # a failed verdict, or nothing left or something else behind the candidate: nothing is asked before this
+    rollback,  # a kill switch, a failed verdict, or nothing left or something else behind the candidate: nothing is asked before this
     reject,  # the spec cannot be accepted: keep serving what serves
     initialise,  # no stable version yet: the first artifact becomes it
     cancel,  # the spec went back to stable
     supersede,  # the spec wants another artifact than the candidate
+    killed,  # a kill switch holds, or was just released
     settled,  # nothing to deliver, or it was taken back before
     accept,  # a new artifact becomes the candidate, at weight 0
     pause,  # someone wants nothing to rise
+    unknown,  # whether a kill switch is on is not known
     enter_first,  # the first stage waits for people, or for a window
     baseline,  # latency edges are fixed before the candidate gets traffic
     program,  # the wanted split is not acknowledged yet
@@ -100,7 +105,7 @@ def plan(snapshot: Snapshot, catalogue: Catalogue, now: datetime) -> Plan:
 
 def _decide(snapshot: Snapshot, catalogue: Catalogue, now: datetime) -> Plan:
     assessed = with_images(snapshot, assess(snapshot, catalogue, now))
-    view = View(snapshot, catalogue, assessed, now)
+    view = View(snapshot, catalogue, fold(assessed, snapshot.switches, snapshot.latch, now), now)
     name, outcome = next((rule.__name__, outcome) for rule in RULES if (outcome := rule(view)) is not None)
     on_time = deadline(view, outcome)
     if outcome.status.candidate is not None and on_time.status.candidate is None:

@@ -169,6 +169,25 @@ class Latch:
 
 
 @dataclass(frozen=True, slots=True)
+class Switch:
+    """A kill switch of the rollout, of its namespace or of the cluster, as it stands.
+
+    Attributes:
+        name: Name of the switch.
+        source: Where it is thrown, for people.
+        on: Whether it is; None if that is not known.
+        auto_resume: Whether turning it off is enough to release what it has killed.
+        doubt: Why it is not known, or why what is known may be old; empty if there is no doubt.
+    """
+
+    name: str
+    source: str
+    on: bool | None
+    auto_resume: bool = False
+    doubt: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """One rollout as seen at one instant.
 
@@ -188,6 +207,7 @@ class Snapshot:
         actions: The rollout's RolloutActions, decided ones too.
         window: What the windows of the spec say; None if it has none.
         abort: Who asks for the candidate to be taken back; known once actions were taken up.
+        switches: The kill switches that concern the candidate.
     """
 
     rollout: AgentRollout
@@ -205,6 +225,7 @@ class Snapshot:
     actions: tuple[Action, ...] = ()
     abort: Asked | None = None
     window: Opening | None = None
+    switches: tuple[Switch, ...] = ()
 
     @property
     def stages(self) -> list[Stage]:

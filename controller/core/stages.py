@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from controller.api.delivery import ROUTER_METRICS, WHOLE_PPM, Stage
 from controller.api.quantities import format_percent
 from controller.api.reasons import ConditionType, Reason
-from controller.api.rollout import AgentRollout, InFlightAction
+from controller.api.rollout import AgentRollout, InFlightAction, RolloutSpec
 from controller.api.status import RolloutStatus, StageStatus
 from controller.core.shadow.exchange import Subject
 from controller.core.snapshot import Revision
@@ -21,7 +21,7 @@ from controller.core.traffic import (
     most_sampled_ppm,
 )
 
-WAITS = frozenset({Reason.AWAITING_APPROVAL, Reason.OUTSIDE_WINDOW})
+WAITS = frozenset({Reason.AWAITING_APPROVAL, Reason.OUTSIDE_WINDOW, Reason.KILL_SWITCH_UNKNOWN})
 """Reasons of Progressing for a candidate that people or the calendar keep where it is."""
 
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
@@ -153,6 +153,16 @@ def _shadow_split(
     )
 
 
+def draining(spec: RolloutSpec, status: RolloutStatus, *, killed: bool) -> str:
+    """The revision that was last taken off, or is now, if its answers could be cut and are to go on."""
+    if InFlightAction.CUT not in (spec.on_kill, spec.in_flight.on_rollback):
+        return ""
+    if status.candidate is None:
+        return status.draining
+    action = spec.on_kill if killed else spec.in_flight.on_rollback
+    return status.candidate.revision if action is InFlightAction.DRAIN else ""
+
+
 def table_of(
     rollout: AgentRollout, status: RolloutStatus, revisions: Iterable[Revision]
 ) -> TrafficTable | None:
@@ -165,7 +175,9 @@ def table_of(
         hosts=tuple(rollout.spec.traffic.envoy.hosts),
         affinity_header=rollout.spec.traffic.affinity.header,
         stable=known[status.stable.revision].backend,
-        cut_in_flight=rollout.spec.in_flight.on_rollback is InFlightAction.CUT,
+        cut_on_rollback=rollout.spec.in_flight.on_rollback is InFlightAction.CUT,
+        cut_on_kill=rollout.spec.on_kill is InFlightAction.CUT,
+        draining=status.draining,
     )
     if status.candidate is None:
         return table

@@ -7,7 +7,7 @@ share is stored and stable, its control slices included, receives the rest.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from controller.core.shadow.exchange import Subject
@@ -125,7 +125,11 @@ class TrafficTable:
         weight_ppm: The candidate's share of all conversations outside the audiences, 0 to 1 000 000.
         audiences: Audiences with a share of their own, matched in this order before the general split.
         attempt: Which try of the candidate this is; latches are bound to (artifact, attempt).
-        cut_in_flight: Whether the answers that a candidate has begun end when it is taken back.
+        cut_on_rollback: Whether the answers that a candidate has begun end when it is taken back.
+        cut_on_kill: Whether they do when a kill switch takes it back.
+        draining: The revision that was last taken off, if its answers could be cut and go on.
+        features: Request headers that agents of every version get, with their values. They are no part of the split: tables
+            that differ in nothing else are equal.
         exposure: For how long after their first request conversations are watched as trials; None if they are not.
         shadow: Which requests others answer beside stable; None if nobody does.
     """
@@ -138,13 +142,31 @@ class TrafficTable:
     weight_ppm: int = 0
     audiences: tuple[AudienceSplit, ...] = ()
     attempt: int = 0
-    cut_in_flight: bool = False
+    cut_on_rollback: bool = False
+    cut_on_kill: bool = False
+    draining: str = ""
     exposure: timedelta | None = None
     shadow: ShadowSplit | None = None
+    features: tuple[tuple[str, str], ...] = field(default=(), compare=False, repr=False)
 
-    def without_candidate(self) -> TrafficTable:
+    def without_candidate(self, *, killed: bool = False) -> TrafficTable:
         """The same table with everyone on stable."""
-        return replace(self, candidate=None, weight_ppm=0, audiences=(), exposure=None, shadow=None)
+        cuts = self.cut_on_kill if killed else self.cut_on_rollback
+        taken_off = self.candidate.revision if self.candidate else self.draining
+        return replace(
+            self,
+            candidate=None,
+            weight_ppm=0,
+            audiences=(),
+            exposure=None,
+            shadow=None,
+            draining=taken_off if self.can_cut and not cuts else "",
+        )
+
+    @property
+    def can_cut(self) -> bool:
+        """Whether the answers that a candidate has begun can be ended."""
+        return self.cut_on_rollback or self.cut_on_kill
 
     @property
     def backends(self) -> tuple[Backend, ...]:

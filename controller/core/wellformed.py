@@ -29,6 +29,7 @@ def broken_rule(spec: RolloutSpec) -> str:
         or _advance_on(spec)
         or _shadow(spec)
         or _windows(spec.windows)
+        or _kill_switches(spec)
     )
 
 
@@ -93,6 +94,11 @@ def _analysis(analysis: Analysis) -> str:
     if not all(0 < guardrail.limit_ppm <= WHOLE_PPM // 2 for guardrail in analysis.guardrails):
         return "spec.analysis.guardrails: maxShare must be above 0% and up to 50%"
     return ""
+
+
+def _kill_switches(spec: RolloutSpec) -> str:
+    names = [switch.name for switch in spec.kill_switches]
+    return "spec.killSwitches: each name may be given once" if len(names) != len(set(names)) else ""
 
 
 def _advance_on(spec: RolloutSpec) -> str:

@@ -95,6 +95,7 @@ class Gatherer:
             resolved=observed.resolved,
             actions=actions,
             window=window,
+            switches=self._publisher.switches(rollout),
         )
 
     async def with_evidence(

@@ -46,6 +46,8 @@ _DECISIVE = frozenset(
         "approvals",
         "attempts",
         "actions",
+        "killed",
+        "draining",
     }
 )
 """The fields of status that are state; all others are reports."""

@@ -15,7 +15,7 @@ import structlog
 from structlog.contextvars import bound_contextvars
 
 from controller.api.quantities import format_percent
-from controller.api.reasons import ConditionType
+from controller.api.reasons import ConditionType, Reason
 from controller.api.rollout import AgentRollout
 from controller.core.plan import Plan, plan
 from controller.core.saving import is_news, is_old
@@ -224,7 +224,8 @@ class RolloutReconciler:
         latch = Latch(candidate.artifact_id, candidate.attempt)
         if record:
             latch = replace(latch, reason=record.reason, metric=record.metric, message=record.message)
-        if self.publisher.latched(key) == latch:
+        known = self.publisher.latched(key)
+        if known is not None and (known == latch or known.reason is Reason.KILL_SWITCH_ON):
             return  # pushed before, but status could not be stored
         self.metrics.cut(key, decided.rule)
         self.publisher.latch(key, latch)

@@ -8,10 +8,13 @@ cut. What is served is never more than both status and latch allow.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Protocol
 
 from controller.adapters.ports import TrafficRouter
+from controller.api.reasons import Reason
 from controller.api.rollout import AgentRollout
-from controller.core.snapshot import Latch
+from controller.core.snapshot import Latch, Switch
 from controller.core.stages import table_of
 from controller.core.traffic import TrafficTable
 from controller.reconcilers.grants import Grants
@@ -20,6 +23,22 @@ from controller.runtime.store import Store
 
 BY_HOST = "host"
 BY_OWNER = "owner"
+
+
+class Kills(Protocol):
+    """What kill switches ask for at this moment."""
+
+    def switches(self, rollout: AgentRollout) -> tuple[Switch, ...]:
+        """The switches that concern the rollout's candidate."""
+
+    def latch_of(self, rollout: AgentRollout) -> Latch | None:
+        """The cut of the rollout's candidate, if it is to have none."""
+
+    def pushed(self, rollout: AgentRollout, latch: Latch) -> None:
+        """That cut is in force from now on."""
+
+    def features(self, rollout: AgentRollout) -> tuple[tuple[str, str], ...]:
+        """Request headers for the agents, with their values."""
 
 
 class TrafficPublisher:
@@ -31,6 +50,7 @@ class TrafficPublisher:
         rollouts: Store[ObservedRollout],
         revisions: Store[ObservedRevision],
         claims: Grants | None = None,
+        kills: Kills | None = None,
     ) -> None:
         """Listen to the stores; every change is published before the stores' other listeners hear of it.
 
@@ -39,7 +59,9 @@ class TrafficPublisher:
             rollouts: Store of AgentRollouts.
             revisions: Store of AgentRevisions.
             claims: Which hosts which namespace may claim; left out or empty, every namespace may claim any.
+            kills: What kill switches ask for; left out, there are none.
         """
+        self._kills = kills
         self.claims = claims or Grants()
         self._router = router
         self._rollouts = rollouts
@@ -77,6 +99,17 @@ class TrafficPublisher:
             allowed, key=lambda m: (m.creation_timestamp is None, m.creation_timestamp, m.key), default=None
         )
         return oldest.key if oldest else None
+
+    def switches(self, rollout: AgentRollout) -> tuple[Switch, ...]:
+        """The kill switches that concern the rollout's candidate."""
+        return self._kills.switches(rollout) if self._kills else ()
+
+    def look(self, key: str) -> None:
+        """A kill switch, or a feature's flag, may have changed: serve what they ask for."""
+        observed = self._rollouts.get(key)
+        if observed is not None:
+            self._kill(observed.rollout)
+            self.publish(key)
 
     def latch(self, key: str, latch: Latch) -> None:
         """Serve the latched artifact to nobody from now on."""
@@ -144,7 +177,25 @@ class TrafficPublisher:
         candidate, latch = rollout.status.candidate, self._latches.get(key)
         held = latch is not None and _concerns(latch, rollout)
         going = rollout.metadata.deletion_timestamp is not None
-        return table.without_candidate() if candidate is None or held or going else table
+        killed = rollout.status.killed is not None or (
+            held and latch and latch.reason is Reason.KILL_SWITCH_ON
+        )
+        gone = candidate is None or held or going or killed
+        features = self._kills.features(rollout) if self._kills else ()
+        table = table.without_candidate(killed=bool(killed)) if gone else table
+        return replace(table, features=features)
+
+    def _kill(self, rollout: AgentRollout) -> None:
+        """Latch the cut that a kill switch asks for, over one without a reason that status could do without."""
+        key = rollout.metadata.key
+        known = self._latches.get(key)
+        if self._kills is None:
+            return
+        latch = self._kills.latch_of(rollout)
+        if latch is None or (known is not None and known.reason is not None and _concerns(known, rollout)):
+            return
+        self._latches[key] = latch
+        self._kills.pushed(rollout, latch)
 
     def _rollout_changed(self, key: str, old: ObservedRollout | None, new: ObservedRollout | None) -> None:
         if new is None and self._rollouts.invalid(key) is not None:
@@ -157,6 +208,8 @@ class TrafficPublisher:
         latch = self._latches.get(key)
         if latch and not (new and _concerns(latch, new.rollout)):
             del self._latches[key]
+        if new is not None:
+            self._kill(new.rollout)
         if new is None or new.rollout.metadata.deletion_timestamp is None:
             self._withdrawn.discard(key)
         if new is None:

@@ -14,11 +14,20 @@ from controller.api.status import Condition, RolloutStatus
 from controller.core.plan import Plan
 
 _QUIET = frozenset(
-    {Reason.AWAITING_EVIDENCE, Reason.SHADOWING, Reason.IDLE, Reason.STAGE_STARTED, Reason.ROLLED_BACK}
+    {
+        Reason.AWAITING_EVIDENCE,
+        Reason.SHADOWING,
+        Reason.IDLE,
+        Reason.STAGE_STARTED,
+        Reason.ROLLED_BACK,
+        Reason.RELEASED,
+    }
 )
 """Reasons of Progressing that bring no news: nothing happens, or it was told when the stage or the rollback began."""
 
-_BAD = frozenset({Reason.ANALYSIS_BLIND, Reason.SHADOW_REGRESSION, Reason.SHADOW_INCONCLUSIVE})
+_BAD = frozenset(
+    {Reason.KILL_SWITCH_UNKNOWN, Reason.ANALYSIS_BLIND, Reason.SHADOW_REGRESSION, Reason.SHADOW_INCONCLUSIVE}
+)
 """Reasons of a candidate that goes on, at which someone should look all the same."""
 
 _PLANNED_ENDS = frozenset({Reason.SUPERSEDED, Reason.CANCELLED, Reason.IDLE})
@@ -29,10 +38,18 @@ _ACTIONS = {
     "endpoints": "Wait",
     "enter_first": "Wait",
     "enter_next": "Wait",
+    "killed": "Wait",
     "rollback": "RollBack",
     "settled": "Settle",
+    "unknown": "Wait",
 }
 """Actions whose verb is not the name of the rule."""
+
+_KILL_ACTIONS = {
+    Reason.KILL_SWITCH_ON: "Kill",
+    Reason.RELEASED: "Release",
+    Reason.KILL_SWITCH_STALE: "Ask",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +109,8 @@ def transition(before: RolloutStatus, decided: Plan) -> Transition | None:
         return None
     bad = told.reason in _BAD or (told.status == "False" and told.reason not in _PLANNED_ENDS)
     action = action_of(decided.rule)
+    if told.type is ConditionType.KILLED:
+        bad, action = told.reason is not Reason.RELEASED, _KILL_ACTIONS[told.reason]
     if told.type is ConditionType.DRIFTED:
         bad, action = told.status != "False", "Compare"
     if told.type is ConditionType.WITHIN_LIMITS:
@@ -100,6 +119,9 @@ def transition(before: RolloutStatus, decided: Plan) -> Transition | None:
 
 
 def _told(before: RolloutStatus, after: RolloutStatus) -> Condition | None:
+    killed = _changed(before, after, ConditionType.KILLED)
+    if killed is not None and killed.reason in (Reason.KILL_SWITCH_ON, Reason.RELEASED):
+        return killed
     progressing = _changed(before, after, ConditionType.PROGRESSING)
     healthy = _changed(before, after, ConditionType.HEALTHY)
     if healthy is not None and healthy.status == "Unknown":
@@ -110,7 +132,19 @@ def _told(before: RolloutStatus, after: RolloutStatus) -> Condition | None:
         return progressing
     if progressing is not None and progressing.reason not in _QUIET:
         return healthy if healthy is not None and healthy.message == progressing.message else progressing
-    return healthy or _recovered(before, after) or _drifted(before, after) or _limits(before, after)
+    return (
+        healthy
+        or _recovered(before, after)
+        or _drifted(before, after)
+        or _limits(before, after)
+        or _doubted(before, after)
+    )
+
+
+def _doubted(before: RolloutStatus, after: RolloutStatus) -> Condition | None:
+    """A kill switch's source was lost."""
+    now = _changed(before, after, ConditionType.KILLED)
+    return now if now is not None and now.reason is Reason.KILL_SWITCH_STALE else None
 
 
 def _drifted(before: RolloutStatus, after: RolloutStatus) -> Condition | None:

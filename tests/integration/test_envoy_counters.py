@@ -85,7 +85,7 @@ async def running(*, tunnel: bool = False, **options: object) -> AsyncIterator[L
         only = backend("only", agent.port)
         if tunnel:
             split = table(backend("stable", agent.port), only, 1_000_000)
-            await lab.start(replace(split, cut_in_flight=True))
+            await lab.start(replace(split, cut_on_rollback=True))
         else:
             await lab.start(table(only))
         yield lab

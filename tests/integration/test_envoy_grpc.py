@@ -285,7 +285,7 @@ async def test_calls_pass_through_the_tunnel_of_a_candidate_that_can_be_cut_and_
         lab.drain_seconds = 0
         split = replace(
             table(http2("stable", stable), http2("good", good), 1_000_000),
-            cut_in_flight=True,
+            cut_on_rollback=True,
         )
         await lab.start(split)
         await passes(lab)

@@ -77,7 +77,7 @@ async def gone(lab: Lab, revision: str) -> None:
 
 def split(stable: Agent, candidate: Agent, weight: int = WHOLE, *, cut: bool = True) -> TrafficTable:
     found = table(backend(stable.name, stable.port), backend(candidate.name, candidate.port), weight)
-    return replace(found, cut_in_flight=cut)
+    return replace(found, cut_on_rollback=cut)
 
 
 async def test_taken_back_with_cut_a_candidates_answers_end_and_stables_go_on() -> None:
@@ -168,7 +168,9 @@ async def test_a_candidate_behind_a_service_is_cut_and_loses_no_request_to_a_pod
         lab.drain_seconds = 0
         endpoints.set("shop/v1", one)
         endpoints.set("shop/v2", one)
-        split = replace(table(behind("shop/v1", "old"), behind("shop/v2", "new"), WHOLE), cut_in_flight=True)
+        split = replace(
+            table(behind("shop/v1", "old"), behind("shop/v2", "new"), WHOLE), cut_on_rollback=True
+        )
         await lab.start(split)
         assert (await fetch(lab.user_port)).served_by == "stable"
         endpoints.set("shop/v2", two)
@@ -192,7 +194,7 @@ async def test_a_candidate_behind_tls_can_be_cut_too(tmp_path: Path) -> None:
     ):
         lab.drain_seconds = 0
         candidate = backend("secure", secure.port, "localhost", tls=True)
-        split = replace(table(backend("stable", stable.port), candidate, WHOLE), cut_in_flight=True)
+        split = replace(table(backend("stable", stable.port), candidate, WHOLE), cut_on_rollback=True)
         await lab.start(split)
         assert (await fetch(lab.user_port)).served_by == "secure"
         async with stream(lab.user_port) as of_candidate:

@@ -357,7 +357,7 @@ async def test_agents_behind_tls_and_candidates_that_can_be_cut_are_compared(tmp
         shadow_lab(ca_file=str(authority.file)) as lab,
     ):
         old, new = (backend(each.name, each.port, "localhost", tls=True) for each in (stable, candidate))
-        await lab.lab.publish(replace(lab.table(), stable=old, candidate=new, cut_in_flight=True))
+        await lab.lab.publish(replace(lab.table(), stable=old, candidate=new, cut_on_rollback=True))
         sent = {"host": HOST, "x-session-id": SAMPLED}
         async with lab.user.get(lab.url("/"), headers=sent) as response:
             assert (await response.read()).startswith(b"stable\n")

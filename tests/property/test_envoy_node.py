@@ -104,7 +104,7 @@ class EnvoyModel(RuleBasedStateMachine):
         other = backend(candidate) if candidate not in {None, stable} and candidate else None
         table = TrafficTable(
             key, (key.replace("/", "."),), "x-session-id", backend(stable), other, weight,
-            (AUDIENCE,) if audience else (), cut_in_flight=cut,
+            (AUDIENCE,) if audience else (), cut_on_rollback=cut,
         )  # fmt: skip
         self.tables[key] = table
         self.want(key)
@@ -118,7 +118,7 @@ class EnvoyModel(RuleBasedStateMachine):
         self.come_to_rest()
         key = data.draw(st.sampled_from(sorted(self.tables)))
         table = self.tables[key]
-        other = replace(table, cut_in_flight=not table.cut_in_flight)
+        other = replace(table, cut_on_rollback=not table.cut_on_rollback)
         promoted = replace(table.without_candidate(), stable=table.candidate or table.stable)
         self.tables[key] = data.draw(st.sampled_from([other, promoted, table.without_candidate()]))
         self.want(key)

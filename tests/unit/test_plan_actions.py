@@ -11,7 +11,7 @@ import pytest
 from controller.api.action import ActionName, ActionPhase
 from controller.api.reasons import ConditionType, Reason, State, Verdict
 from controller.api.status import ActionRecord, Attempt, RolloutStatus
-from controller.core import actions
+from controller.core import actions, attempts
 from controller.core.plan import Plan
 from controller.core.snapshot import Action, Latch, Problem
 from tests.unit.test_plan import in_first_stage, message, reason
@@ -374,12 +374,12 @@ def test_a_retry_of_what_is_wanted_again_survives_that_the_other_candidate_goes(
 
 def test_the_remembered_attempts_are_bounded() -> None:
     world = aborted()
-    many = [Attempt(artifact_id=f"sha256:{n:064}", attempt=2) for n in range(actions.KEPT_ATTEMPTS)]
+    many = [Attempt(artifact_id=f"sha256:{n:064}", attempt=2) for n in range(attempts.KEPT_ATTEMPTS)]
     world.rollout = world.rollout.model_copy(
         update={"status": status_of(world).model_copy(update={"attempts": many})}
     )
     asked_and_settled(world, RETRY, artifact=world.snapshot().artifact_id)
-    assert len(status_of(world).attempts) == actions.KEPT_ATTEMPTS
+    assert len(status_of(world).attempts) == attempts.KEPT_ATTEMPTS
 
 
 # Once, and kept

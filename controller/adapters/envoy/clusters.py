@@ -98,7 +98,7 @@ def _arms(table: TrafficTable) -> Iterator[tuple[str, Backend]]:
 
 def _tunnel(table: TrafficTable) -> Backend | None:
     """The version that is reached through a tunnel."""
-    return table.candidate if table.cut_in_flight else None
+    return table.candidate if table.can_cut else None
 
 
 def _addressed(table: TrafficTable) -> Iterator[tuple[str, Backend]]:

@@ -91,7 +91,8 @@ class EnvoyRouter:
     def publish(self, table: TrafficTable) -> None:
         """Make ``table`` the wanted split of its rollout; idempotent."""
         progress = self._progress.get(owner_name(table.key))
-        if progress is not None and progress.history[-1].table == table:
+        newest = progress.history[-1].table if progress is not None else None
+        if newest is not None and newest == table and newest.features == table.features:
             return
         self._access_log.publish(table)
         self._want(table.key, table, bundle(table, self._options, self._endpoints))

@@ -64,7 +64,7 @@ def route_configuration(table: TrafficTable, options: RouterOptions) -> Resource
     everything, rather than Envoy's keys for each weight: it needs no names of versions, it holds for whatever split is
     pushed while it is set, and no combination of keys can leave a request without a version.
     """
-    everyone_on_stable = [_arm(upstream_name(table.key, table.stable), table.stable, WHOLE_PPM)]
+    everyone_on_stable = [_arm(upstream_name(table.key, table.stable), table.stable, WHOLE_PPM, table)]
     if table.candidate is None:
         routes = [_route("everyone", [], everyone_on_stable, [], options)]
     else:
@@ -155,25 +155,31 @@ def _arms(table: TrafficTable, weight: int, *, audience: bool, mirrored: bool) -
     sampled = [] if audience else _sampled_arms(table, mirrored=mirrored)
     rest = WHOLE_PPM - weight - CONTROL_SLICES * size - sum(arm["weight"]["value"] for arm in sampled)
     shares = [(table.candidate, weight), (stable, rest)]
-    arms = [_arm(upstream_name(table.key, backend, audience), backend, share) for backend, share in shares]
+    arms = [
+        _arm(upstream_name(table.key, backend, audience), backend, share, table) for backend, share in shares
+    ]
     numbers = range(1, CONTROL_SLICES + 1) if size else ()
-    controls = [_arm(control_name(table.key, stable, number), stable, size) for number in numbers]
+    controls = [_arm(control_name(table.key, stable, number), stable, size, table) for number in numbers]
     return [*arms, *sampled, *controls]
 
 
 def _sampled_arms(table: TrafficTable, *, mirrored: bool) -> list[dict[str, Any]]:
     shares = mirrored_shares(table) if mirrored else unmirrored_shares(table)
-    arms = [_arm(sampled_name(table.key, table.stable, how), table.stable, share) for how, share in shares]
+    arms = [
+        _arm(sampled_name(table.key, table.stable, how), table.stable, share, table) for how, share in shares
+    ]
     for arm in arms if mirrored else ():
         arm["request_headers_to_add"].append(overwriting(PAIR_HEADER, "%UNIQUE_ID%"))
     return arms
 
 
-def _arm(cluster: str, backend: Backend, weight: int) -> dict[str, Any]:
+def _arm(cluster: str, backend: Backend, weight: int, table: TrafficTable) -> dict[str, Any]:
+    # Envoy would take a percent sign for the beginning of a command.
+    features = [overwriting(name, value.replace("%", "%%")) for name, value in table.features]
     arm: dict[str, Any] = {
         "name": cluster,
         "weight": {"value": weight},
-        "request_headers_to_add": [overwriting(ARTIFACT_HEADER, backend.artifact_id)],
+        "request_headers_to_add": [overwriting(ARTIFACT_HEADER, backend.artifact_id), *features],
     }
     if named_by_host(backend):
         # Elsewhere agents see the host that users asked for.

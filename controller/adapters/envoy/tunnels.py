@@ -14,28 +14,32 @@ from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 
 from controller.adapters.envoy.naming import tunnel_name
 from controller.adapters.envoy.resources import Resource, pack, resource
-from controller.core.traffic import Backend, TrafficTable
+from controller.core.traffic import TrafficTable
 
 _BUFFER_BYTES = 65_536
 
 
 def tunnels(table: TrafficTable) -> tuple[Resource, ...]:
     """The listener that the candidate's clusters lead to, if it can be cut."""
-    if not table.cut_in_flight or table.candidate is None:
+    if not table.can_cut or table.candidate is None:
         return ()
-    return (_listener(table, table.candidate),)
+    return (_listener(table, table.candidate.revision),)
 
 
 def retained_tunnels(table: TrafficTable) -> tuple[Resource, ...]:
-    """Stable's listener: answers that it began before its promotion still come through it.
+    """The listeners through which old answers still come: stable's, and those of a candidate that drains.
 
-    It goes with the version, which is when the next one is promoted.
+    Stable began them before its promotion, the other before it was taken off. They go with the version, which is when the next one is promoted, or taken off.
     """
-    return (_listener(table, table.stable),) if table.cut_in_flight else ()
+    if not table.can_cut:
+        return ()
+    served = table.candidate.revision if table.candidate else ""
+    old = dict.fromkeys((table.stable.revision, table.draining))
+    return tuple(_listener(table, revision) for revision in old if revision and revision != served)
 
 
-def _listener(table: TrafficTable, backend: Backend) -> Resource:
-    name = tunnel_name(table.key, backend.revision)
+def _listener(table: TrafficTable, revision: str) -> Resource:
+    name = tunnel_name(table.key, revision)
     proxy = tcp_proxy_pb2.TcpProxy(
         stat_prefix="agentrollout",
         cluster=name,

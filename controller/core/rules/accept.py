@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from controller.api.reasons import Reason
 from controller.api.status import CandidateRef, Frozen
-from controller.core.actions import attempt_of
+from controller.core.attempts import attempt_of
 from controller.core.outcome import Outcome, Report, View
 
 

@@ -11,7 +11,7 @@ def promote(view: View) -> Outcome | None:
     """The last rule of the chain: every other reason to wait was asked before."""
     passed = view.candidate
     stable = VersionRef(revision=passed.revision, artifact_id=passed.artifact_id, images=passed.images)
-    status = view.without_candidate().model_copy(update={"stable": stable})
+    status = view.without_candidate().model_copy(update={"stable": stable, "draining": ""})
     text = f"{passed.revision} passed every stage and is stable"
     return Outcome(
         status,

@@ -21,6 +21,10 @@ BREAK_GLASS = "agentrollout.dev/break-glass"
 """Annotation by which a person who sent all users to stable, past the operators, tells them to take the candidate back."""
 
 
+_TOLD_APART = frozenset({Reason.SHADOW_REGRESSION, Reason.KILL_SWITCH_ON})
+"""Reasons that people wait to hear in the condition itself."""
+
+
 def attempt_name(candidate: CandidateRef) -> str:
     """The value of the annotation; it says nothing about another artifact, or a later try of this one."""
     return f"{candidate.artifact_id}/{candidate.attempt}"
@@ -61,7 +65,7 @@ def take_back(view: View, found: Trigger) -> Outcome:
         stage=view.status.stage.title if view.status.stage else "",
     )
     remembered = [known for known in view.status.rolled_back if known != artifact]
-    status = view.without_candidate().model_copy(
+    status = view.without_candidate(killed=found.reason is Reason.KILL_SWITCH_ON).model_copy(
         update={
             "last_rollback": record,
             "rolled_back": [*remembered, artifact][-KEPT_ROLLED_BACK:],
@@ -74,12 +78,18 @@ def take_back(view: View, found: Trigger) -> Outcome:
     where = f"at {record.stage}" if record.stage else "before its first stage"
     text = f"{view.candidate.revision} was taken back {where}: {why}"
     # Who is told of a regression that no user has met need not look for it among those that users did.
-    told = found.reason if found.reason is Reason.SHADOW_REGRESSION else Reason.ROLLING_BACK
+    told = found.reason if found.reason in _TOLD_APART else Reason.ROLLING_BACK
     return Outcome(
         status,
         progressing=Report("False", told, text),
         healthy=Report("False", Reason.ROLLED_BACK, text),
     )
+
+
+def _killed(view: View) -> Trigger | None:
+    """A kill switch is on, or was and nobody has released it."""
+    killed = view.status.killed
+    return Trigger(Reason.KILL_SWITCH_ON, killed.message + _about_stable(view)) if killed else None
 
 
 def _latched(view: View) -> Trigger | None:
@@ -160,7 +170,7 @@ def _rewritten(view: View) -> Drift | None:
     return next((each for each in changed if each.artifact_id == artifact), None)
 
 
-TRIGGERS = (_latched, _aborted, _ordered, _failed, _unknown, _beyond_limit, _deserted, _drifted)
+TRIGGERS = (_killed, _latched, _aborted, _ordered, _failed, _unknown, _beyond_limit, _deserted, _drifted)
 
 
 def _about_stable(view: View) -> str:

@@ -264,7 +264,7 @@ def test_the_pods_of_a_service_are_those_of_its_mirror() -> None:
 
 
 def test_a_mirror_never_leads_through_the_tunnel_of_a_candidate_that_can_be_cut() -> None:
-    found = clusters(replace(TABLE, cut_in_flight=True))
+    found = clusters(replace(TABLE, cut_on_rollback=True))
     (hosts,) = found["agent-2~shadow"].load_assignment.endpoints
     assert hosts.lb_endpoints[0].endpoint.address.socket_address.address == "10.0.0.2"
 

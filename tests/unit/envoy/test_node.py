@@ -129,7 +129,7 @@ def names(updates: list[Update]) -> list[tuple[str, list[str], list[str]]]:
 def test_a_cluster_that_serves_leads_into_a_tunnel_only_when_all_of_it_was_taken() -> None:
     stream = serving(SPLIT, CLUSTER_NAME)
     assert stream.node.holds(bundle(SPLIT, RouterOptions()))
-    tunnel = stream.want(bundle(replace(SPLIT, cut_in_flight=True), RouterOptions()))
+    tunnel = stream.want(bundle(replace(SPLIT, cut_on_rollback=True), RouterOptions()))
     assert names(tunnel)[0] == (CLUSTER, [TUNNEL], [])
     assert types(tunnel) == [CLUSTER, LISTENER]
     assert stream.take(tunnel) == []
@@ -137,7 +137,7 @@ def test_a_cluster_that_serves_leads_into_a_tunnel_only_when_all_of_it_was_taken
 
 
 def test_when_a_candidate_is_cut_its_listener_goes_after_the_routes_were_taken() -> None:
-    split = replace(SPLIT, cut_in_flight=True)
+    split = replace(SPLIT, cut_on_rollback=True)
     stream = serving(split, TUNNEL)
     assert stream.node.holds(bundle(split, RouterOptions()))
     routes = stream.want(bundle(split.without_candidate(), RouterOptions()))
@@ -151,7 +151,7 @@ def test_when_a_candidate_is_cut_its_listener_goes_after_the_routes_were_taken()
 
 
 def test_a_tunnel_that_is_refused_keeps_no_other_rollout_waiting() -> None:
-    stream = Stream(bundle(replace(SPLIT, cut_in_flight=True), RouterOptions()))
+    stream = Stream(bundle(replace(SPLIT, cut_on_rollback=True), RouterOptions()))
     other = bundle(replace(SPLIT, key="shop/other", stable=BY_URL, candidate=None), RouterOptions())
     stream.wanted["shop/other"] = other
     stream.node.subscribe(LISTENER, (), (), {})

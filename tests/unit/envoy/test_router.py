@@ -255,3 +255,15 @@ async def test_endpoints_reach_the_rollouts_that_refer_to_their_service_for_as_l
     router.remove(KEY)
     pods.tell("shop/one")
     assert router._owners == {}
+
+
+async def test_another_feature_is_brought_to_the_envoys_and_is_no_other_split(router: EnvoyRouter) -> None:
+    envoy = Played(router, "one")
+    router.publish(FIRST)
+    envoy.take()
+    before = envoy.holding()
+    router.publish(replace(FIRST, features=(("x-agentrollout-flag-refund", "false"),)))
+    assert router.programmed(KEY).serves(FIRST), "what is programmed stays so meanwhile"
+    envoy.take()
+    assert router.programmed(KEY).serves(FIRST)
+    assert envoy.holding()[ROUTE] != before[ROUTE]

@@ -87,7 +87,7 @@ def test_the_control_slices_come_last_and_are_clusters_of_stable() -> None:
             arm.request_headers_to_add[0].header for arm in route.route.weighted_clusters.clusters
         )
         assert header.value == "sha256:aaaa"
-    found = clusters(replace(SPLIT, stable=replace(STABLE, http2=True), cut_in_flight=True))
+    found = clusters(replace(SPLIT, stable=replace(STABLE, http2=True), cut_on_rollback=True))
     for number in range(1, 9):
         control = found[control_name("shop/agent", replace(STABLE, http2=True), number)]
         control.name = control.load_assignment.cluster_name = "shop/agent/agent-1~h2"
@@ -164,6 +164,31 @@ def test_each_version_is_told_which_artifact_it_is() -> None:
         assert header.append_action == header.OVERWRITE_IF_EXISTS_OR_ADD
 
 
+def test_features_go_to_the_agents_of_every_version_whatever_users_send() -> None:
+    features = (("x-agentrollout-flag-refund", "50%"),)
+    for table in (TABLE, replace(SPLIT, audiences=(INTERNAL,))):
+        for route in all_routes(replace(table, features=features)):
+            for arm in route.route.weighted_clusters.clusters:
+                _, feature = arm.request_headers_to_add
+                assert (feature.header.key, feature.header.value) == ("x-agentrollout-flag-refund", "50%%")
+                assert feature.append_action == feature.OVERWRITE_IF_EXISTS_OR_ADD
+
+
+def test_a_candidate_that_is_killed_loses_the_listener_that_it_keeps_when_it_drains() -> None:
+    split = replace(SPLIT, cut_on_kill=True)
+
+    def listeners(table: TrafficTable) -> list[str]:
+        return [each.name for each in bundle(table, OPTIONS).of_type(LISTENER)]
+
+    candidate, stable = "shop/agent/agent-2~tunnel", "shop/agent/agent-1~tunnel"
+    assert sorted(listeners(split)) == [stable, candidate]
+    assert listeners(split.without_candidate(killed=True)) == [stable]
+    drained = split.without_candidate()
+    assert sorted(listeners(drained)) == [stable, candidate]
+    again = replace(split, draining=drained.draining)
+    assert sorted(listeners(again)) == [stable, candidate], "once, although it drains as well"
+
+
 def test_a_promoted_candidate_keeps_its_cluster_unchanged() -> None:
     before = versions(bundle(SPLIT, OPTIONS))
     after = versions(bundle(replace(TABLE, stable=CANDIDATE), OPTIONS))
@@ -172,11 +197,11 @@ def test_a_promoted_candidate_keeps_its_cluster_unchanged() -> None:
 
 
 def test_a_candidate_that_can_be_cut_is_reached_through_a_listener_and_stable_is_not() -> None:
-    table = replace(SPLIT, audiences=(INTERNAL,), cut_in_flight=True)
+    table = replace(SPLIT, audiences=(INTERNAL,), cut_on_rollback=True)
 
     found, built = clusters(table), bundle(table, OPTIONS)
 
-    assert set(found) == {*clusters(replace(table, cut_in_flight=False)), "shop/agent/agent-2~tunnel"}
+    assert set(found) == {*clusters(replace(table, cut_on_rollback=False)), "shop/agent/agent-2~tunnel"}
     assert {name: tunnel(cluster) for name, cluster in found.items() if tunnel(cluster)} == {
         "shop/agent/agent-2": "shop/agent/agent-2~tunnel",
         "shop/agent/agent-2~audience": "shop/agent/agent-2~tunnel",
@@ -186,7 +211,7 @@ def test_a_candidate_that_can_be_cut_is_reached_through_a_listener_and_stable_is
 
 
 def test_a_promoted_candidate_that_could_be_cut_keeps_its_listener_and_no_new_request_takes_it() -> None:
-    split = replace(SPLIT, cut_in_flight=True)
+    split = replace(SPLIT, cut_on_rollback=True)
     promoted = replace(split.without_candidate(), stable=CANDIDATE)
     before, after = bundle(split, OPTIONS), bundle(promoted, OPTIONS)
 
@@ -196,7 +221,7 @@ def test_a_promoted_candidate_that_could_be_cut_keeps_its_listener_and_no_new_re
 
 
 def test_taken_back_a_candidate_that_can_be_cut_loses_its_listener() -> None:
-    built = bundle(replace(SPLIT, cut_in_flight=True).without_candidate(), OPTIONS)
+    built = bundle(replace(SPLIT, cut_on_rollback=True).without_candidate(), OPTIONS)
 
     assert [each.name for each in built.of_type(LISTENER)] == ["shop/agent/agent-1~tunnel"]
 
@@ -204,7 +229,9 @@ def test_taken_back_a_candidate_that_can_be_cut_loses_its_listener() -> None:
 def test_the_endpoints_of_a_candidate_that_can_be_cut_are_those_of_its_tunnel() -> None:
     behind = replace(CANDIDATE, service=ServicePort("shop/agent", 80))
     built = bundle(
-        replace(SPLIT, candidate=behind, cut_in_flight=True), OPTIONS, lambda _: (Endpoint("10.1.0.1", 8080),)
+        replace(SPLIT, candidate=behind, cut_on_rollback=True),
+        OPTIONS,
+        lambda _: (Endpoint("10.1.0.1", 8080),),
     )
 
     assert [each.name for each in built.endpoints] == ["shop/agent/agent-2~tunnel"]

@@ -1,0 +1,1 @@
+"""Servers of feature flags, as sources of kill switches."""
