@@ -17,6 +17,7 @@ from controller.cli_evidence import explain, judge, metrics, simulate
 from controller.cli_rollouts import diff, get, history, lint, status
 from controller.cli_router import router
 from controller.cli_shadow import shadow
+from controller.cli_switches import kill, release
 from controller.cli_values import (
     PrometheusHttpFile,
     fail,
@@ -314,7 +315,7 @@ def operator(  # noqa: PLR0913, PLR0917  each is a flag of its own
 
 for panel, commands in {
     "What rollouts do": (get, status, history, diff, explain),
-    "Hands on the wheel": (approve, promote, pause, resume, abort, retry),
+    "Hands on the wheel": (approve, promote, pause, resume, abort, retry, kill, release),
     "Before one is applied": (lint, simulate),
     "Processes and what they need": (operator, version),
 }.items():

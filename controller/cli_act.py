@@ -83,6 +83,9 @@ def bound_to(rollout: RawObject, action: ActionName) -> str:
     back = status.get("lastRollback") or {}
     if action is ActionName.RETRY:
         return _wanted(rollout) or str(back["artifactID"]) if back else ""
+    if action is ActionName.RESUME and status.get("killed"):
+        # The kill has taken the candidate; what may start anew is what the spec wants.
+        return _wanted(rollout) or str(back.get("artifactID", ""))
     return str((status.get("candidate") or {}).get("artifactID", ""))
 
 

@@ -69,9 +69,10 @@ class Cluster:
         except NotFound as error:
             if not error.reason:
                 raise
+            lists = "get -A` lists all" if resource == ROLLOUTS else "history` lists versions and actions of"
             raise NotFound(
                 f"there is no {resource.kind} {self.namespace}/{name}: -n names another namespace, and "
-                "`agentrollout get -A` lists all AgentRollouts",
+                f"`agentrollout {lists} AgentRollouts",
                 code=error.code,
                 reason=error.reason,
             ) from error

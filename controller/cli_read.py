@@ -48,7 +48,8 @@ def get(names: list[str], where: Where, output: Output, everywhere: bool) -> Non
         typer.echo(f"there is no AgentRollout {place}", err=True)
         return
     answer = {**tables[0], "rows": rows}
-    show(listing(answer, wide=output is Output.WIDE, namespaces=everywhere, width=width()))
+    wide = output is Output.WIDE
+    show(listing(answer, wide=wide, namespaces=everywhere, width=width()), uncut=wide)
 
 
 async def _objects(cluster: Cluster, names: list[str], everywhere: bool) -> RawObject:

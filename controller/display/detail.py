@@ -29,8 +29,10 @@ _EXPECTED = {
     (ConditionType.WITHIN_LIMITS, "True"),
     (ConditionType.PROGRESSING, "True"),
     (ConditionType.PROGRESSING, "False"),
+    (ConditionType.KILLED, "True"),
+    (ConditionType.KILLED, "False"),
 }
-"""Conditions whose message is not worth a line; of Progressing it is among the first."""
+"""Conditions whose message is not worth a line; of Progressing and Killed it is among the first."""
 
 
 def detail(rollout: AgentRollout, events: Sequence[Happening], now: datetime) -> Group:
@@ -106,6 +108,10 @@ def _labelled(status: RolloutStatus, now: datetime) -> Iterator[tuple[str, Rende
         )
     if status.candidate:
         yield "weight", _weight(status)
+    if status.killed:
+        killed = status.condition(ConditionType.KILLED)
+        sentence = killed.message if killed else status.killed.message
+        yield "killed", Text(f"for {age(now - status.killed.since)}: {sentence}", "bold red")
     said = status.condition(ConditionType.PROGRESSING)
     if said and said.message:
         yield "now", f"{said.reason}: {said.message}"

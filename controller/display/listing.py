@@ -33,9 +33,7 @@ def listing(answer: dict[str, Any], *, wide: bool, namespaces: bool, width: int 
         shown = [i for i in shown if names[i] != name]
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for name in [*(["Namespace"] if namespaces else []), *(names[i] for i in shown)]:
-        table.add_column(
-            name.upper(), no_wrap=name != "Message", overflow="fold" if name == "Message" else "ellipsis"
-        )
+        table.add_column(name.upper(), no_wrap=True)
     for space, row in zip(spaces, rows, strict=True):
         table.add_row(*([space] if namespaces else []), *(row[i] for i in shown))
     return table

@@ -23,14 +23,19 @@ def _console(width: int) -> Console:
     return Console(markup=False, highlight=False, emoji=False, width=width)
 
 
-def show(what: RenderableType) -> None:
-    """Print a table or text; to what is no terminal without colours, and without spaces at the ends of lines."""
+def show(what: RenderableType, *, uncut: bool = False) -> None:
+    """Print a table or text; to what is no terminal without colours, and without spaces at the ends of lines.
+
+    Args:
+        what: To be printed.
+        uncut: Whether a terminal gets whole lines too, and breaks them where it ends.
+    """
     console = terminal()
-    if console.is_terminal:
+    if console.is_terminal and not uncut:
         console.print(what)
         return
     with console.capture() as captured:
-        console.print(what)
+        console.print(what, width=UNCUT, crop=False)
     sys.stdout.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
 
 

@@ -19,6 +19,7 @@ _STYLES: Mapping[str, str] = {
     State.BLIND: "magenta",
     State.ROLLED_BACK: "bold red",
     State.REJECTED: "bold red",
+    State.KILLED: "bold red",
     Verdict.PASS: "green",
     Verdict.FAIL: "bold red",
     Verdict.INSUFFICIENT: "yellow",

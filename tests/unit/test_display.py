@@ -109,6 +109,21 @@ def test_the_screen_says_what_is_not_as_it_should_be() -> None:
     assert "the operator has not seen the last change yet" in text
 
 
+def test_a_kill_is_told_with_its_way_out() -> None:
+    killed = {"switch": "rollouts", "source": "ConfigMap", "since": progressing()["stage"]["enteredAt"]}
+    said = {
+        "type": "Killed",
+        "status": "True",
+        "reason": "KillSwitchOn",
+        "message": "it was turned on; turn it off first",
+        "lastTransitionTime": killed["since"],
+    }
+    held = delivered(killed=killed, state="Killed", conditions=[*progressing()["conditions"], said])
+    text = words(detail(held, [], LATER))
+    assert "killed for 3m5s: it was turned on; turn it off first" in text
+    assert text.count("turn it off first") == 1
+
+
 def test_a_rollout_that_nobody_has_seen_yet_is_shown() -> None:
     fresh = AgentRollout.model_validate(
         {
