@@ -113,6 +113,10 @@ demo: $(SYNCED) ## Good and bad versions of an agent, rolled out live; KEEP=1 le
 bench-rollback: build ## Time from sufficient evidence to weight 0 acknowledged by Envoy
 	$(RUN) python -m tests.bench.rollback
 
+.PHONY: bench-abort
+bench-abort: build ## Time from a person's abort to the last request that the candidate gets
+	$(RUN) python -m tests.bench.abort
+
 .PHONY: bench-throughput
 bench-throughput: build ## Requests per second and p99 through the split, against direct
 	$(RUN) python -m tests.bench.throughput
