@@ -13,6 +13,7 @@ import yaml
 from prometheus_client import CollectorRegistry
 
 from controller.core.shadow.comparison import COMPARISONS
+from controller.reconcilers.kill_metrics import KillMetrics
 from controller.reconcilers.metrics import RolloutMetrics
 from controller.runtime.clock import SystemClock
 from controller.runtime.metrics import RuntimeMetrics
@@ -61,6 +62,7 @@ def ours() -> set[str]:
     RuntimeMetrics(registry)
     RolloutMetrics(registry, SystemClock())
     Funnel(registry, lambda: 0.0)
+    KillMetrics(registry)
     found = set()
     for family in registry.collect():
         suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum")}.get(
