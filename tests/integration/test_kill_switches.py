@@ -11,6 +11,7 @@ from controller.api.reasons import ConditionType, Reason, State
 from controller.api.rollout import AgentRollout
 from devkit.cluster import Cluster
 from devkit.controlplane import ControlPlane
+from tests.flag_servers import OfrepServer
 from tests.integration.delivery_lab import DeliveryLab, manifest, stage
 
 STAGES = [stage("50%", seconds=600), stage("100%")]
@@ -111,3 +112,22 @@ async def test_a_switch_without_a_config_map_holds_the_weight(
 def reason_of_progress(rollout: AgentRollout) -> bool:
     condition = rollout.status.condition(ConditionType.PROGRESSING)
     return condition is not None and condition.reason is Reason.KILL_SWITCH_UNKNOWN
+
+
+async def test_a_flag_of_a_server_kills_by_whichever_replica_hears_of_it_while_the_leader_is_dead(
+    control_plane: ControlPlane, namespace: str, tmp_path: Path
+) -> None:
+    async with OfrepServer(agent=False) as flags:
+        option, switch = f"--ofrep-url={flags.url}", {"name": "ops", "ofrep": {"flag": "agent"}}
+        async with DeliveryLab(control_plane, namespace, tmp_path, replicas=2, flags=[option]) as lab:
+            before = await serving(lab, killSwitches=[switch])
+            leader = await lab.leader()
+            await asyncio.to_thread(leader.process.kill)
+            async with lab.users():
+                flags.set(agent=True)
+                await nobody_is_served(lab, before)
+                flags.set(agent=False)
+                await nobody_is_served(lab, before)
+            killed = await lab.until(lambda r: r.status.killed is not None, timeout=60)
+            assert killed.status.last_rollback is not None
+            assert killed.status.last_rollback.reason is Reason.KILL_SWITCH_ON
