@@ -23,6 +23,7 @@ VERSIONS = ("1.31", "1.32", "1.33", "1.34", "1.35", "1.36", "1.37")
 DOCKERFILE = CHART.parents[1] / "Dockerfile"
 STRICT = CHART / "ci" / "strict-values.yaml"
 DEFAULT = CHART / "ci" / "default-values.yaml"
+KILL_SWITCHES = CHART / "ci" / "kill-switches-values.yaml"
 
 scenarios = pytest.mark.parametrize("values", SCENARIOS, ids=lambda path: path.stem)
 
@@ -116,7 +117,12 @@ def test_only_the_operator_has_a_token_of_kubernetes(values: Path) -> None:
 def test_the_arguments_are_what_the_program_takes(values: Path, tmp_path: Path) -> None:
     key = tmp_path / "key"
     key.write_bytes(bytes(range(32)))
-    here = {"/etc/agentrollout/hmac/key": str(key), "$(POD_NAME)": "operator-0", "/etc/envoy": str(tmp_path)}
+    here = {
+        "/etc/agentrollout/hmac/key": str(key),
+        "/etc/agentrollout/flagd/ca.crt": str(key),
+        "$(POD_NAME)": "operator-0",
+        "/etc/envoy": str(tmp_path),
+    }
     calls = list(_calls(values))
     assert len(calls) >= 1
     for words in calls:
@@ -128,6 +134,21 @@ def test_the_arguments_are_what_the_program_takes(values: Path, tmp_path: Path) 
         for old, new in here.items():
             given = [argument.replace(old, new) for argument in given]
         command.make_context(command.name or "", given).close()
+
+
+def test_the_values_reach_every_option_of_the_operator_but_those_for_outside_of_a_cluster() -> None:
+    command: Any = typer.main.get_command(app)
+    options = {
+        option for each in command.commands["operator"].params for option in each.opts if option[:2] == "--"
+    }
+    given = {
+        word.partition("=")[0]
+        for values in SCENARIOS
+        for words in _calls(values)
+        if words[0] == "operator"
+        for word in words[1:]
+    }
+    assert options - given == {"--kubeconfig", "--context", "--log-format"}
 
 
 def _calls(values: Path) -> list[list[str]]:
@@ -154,6 +175,22 @@ def test_a_digest_pins_the_image_and_the_values_of_an_operator_reach_it() -> Non
     assert "--prometheus-url=https://prometheus-1.monitoring:9090" in container["args"]
     assert pod["priorityClassName"] == "system-cluster-critical"
     assert pod["tolerations"][0]["key"] == "dedicated"
+
+
+def test_servers_of_flags_and_the_secrets_for_them_reach_the_operator() -> None:
+    pod = one(KILL_SWITCHES, "Deployment", "-operator")["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    given = {argument for argument in container["args"] if argument.startswith(("--ofrep-", "--flagd-"))}
+    assert given == {
+        "--ofrep-url=https://flags.example.com",
+        "--ofrep-http-config-file=/etc/agentrollout/ofrep/http.yaml",
+        "--flagd-address=flagd-sync.flags:8015",
+        "--flagd-ca-file=/etc/agentrollout/flagd/ca.crt",
+    }
+    secrets = {volume["name"]: volume.get("secret", {}).get("secretName") for volume in pod["volumes"]}
+    mounts = {mount["mountPath"]: secrets[mount["name"]] for mount in container["volumeMounts"]}
+    assert mounts["/etc/agentrollout/ofrep"] == "flags-client"
+    assert mounts["/etc/agentrollout/flagd"] == "flagd-ca"
 
 
 def test_secrets_may_be_read_only_where_references_to_them_are_on() -> None:

@@ -72,6 +72,8 @@ def test_no_object_of_the_schema_is_open() -> None:
         ("router.service.type=Ingress", "value must be one of"),
         ("router.drainSeconds=1m", "got string, want integer"),
         ("prometheus.urls={prometheus:9090}", "does not match pattern"),
+        ("killSwitches.ofrep.url=flags:8080", "does not match pattern"),
+        ("killSwitches.flagd.address=https://flagd:8015", "does not match pattern"),
         ("image.digest=latest", "does not match pattern"),
         ("crds.keep=yes please", "got string, want boolean"),
     ],
@@ -81,6 +83,18 @@ def test_a_wrong_value_is_refused_and_named(setting: str, words: str) -> None:
         Helm().run("template", CHART, LEAST, f"--set={setting}")
     assert words in str(refused.value)
     assert setting.split("=", maxsplit=1)[0].split(".", maxsplit=1)[0] in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("setting", "missing"),
+    [
+        ("killSwitches.ofrep.httpConfigSecret=client", r"killSwitches\.ofrep\.url is empty: name the server"),
+        ("killSwitches.flagd.caSecret=ca", r"killSwitches\.flagd\.address is empty: name the server"),
+    ],
+)
+def test_a_secret_for_a_server_of_flags_without_the_server_is_refused(setting: str, missing: str) -> None:
+    with pytest.raises(DevkitError, match=missing):
+        Helm().run("template", CHART, LEAST, f"--set={setting}")
 
 
 def test_secrets_for_tls_have_to_be_named() -> None:
