@@ -78,6 +78,7 @@ class FlagdServer(sync_pb2_grpc.FlagSyncServiceServicer):
         self.fetches = True
         self.streams = True
         self.connected = 0
+        self.whole = ""
         self._changed: set[asyncio.Event] = set()
         self._server: Any = None
 
@@ -87,7 +88,9 @@ class FlagdServer(sync_pb2_grpc.FlagSyncServiceServicer):
             event.set()
 
     def configuration(self) -> str:
-        """As flagd sends it; a dict stands for a whole flag."""
+        """As flagd sends it; a dict stands for a whole flag, and ``whole`` for all of it."""
+        if self.whole:
+            return self.whole
         found = {
             key.replace("_", "-"): value
             if isinstance(value, dict)

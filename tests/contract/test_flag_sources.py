@@ -172,6 +172,8 @@ async def test_an_ofrep_server_is_asked_once_for_all_flags_and_with_credentials(
         (web.Response(status=429, headers={"Retry-After": "1"}), "it asks for fewer questions (429)"),
         (web.Response(text="<html>"), "its answer is none of OFREP"),
         (web.Response(text='{"flags": [1]}'), "its answer is none of OFREP"),
+        (web.Response(text='{"flags": {"ops": true}}'), "its answer is none of OFREP"),
+        (web.Response(text="[" * 100_000), "its answer is none of OFREP"),
     ],
 )
 async def test_what_keeps_an_ofrep_server_from_being_understood_is_told(
@@ -231,6 +233,7 @@ async def test_flags_of_flagd_are_evaluated_as_it_would() -> None:
         "plain": whole,
         "disabled": {**whole, "state": "DISABLED"},
         "broken": {**whole, "defaultVariant": "nowhere"},
+        "raising": {**whole, "targeting": {"if": [{"/": [1, 0]}, "on", "off"]}},
         "gone": True,
     }
     book = FlagBook()
@@ -245,6 +248,7 @@ async def test_flags_of_flagd_are_evaluated_as_it_would() -> None:
             "plain": False,
             "disabled": None,
             "broken": None,
+            "raising": None,
             "gone": True,
         }
         del server.flags["gone"]
@@ -253,7 +257,10 @@ async def test_flags_of_flagd_are_evaluated_as_it_would() -> None:
         assert book.said("gone").on is True
 
 
-async def test_a_configuration_that_cannot_be_read_changes_nothing() -> None:
+@pytest.mark.parametrize(
+    ("configuration", "told"), [("[]", "AttributeError"), ('{"flags": {"ops": {}}}', "ParseError")]
+)
+async def test_a_configuration_that_cannot_be_read_changes_nothing(configuration: str, told: str) -> None:
     book = FlagBook()
     async with (
         FlagdServer(ops=True) as server,
@@ -261,7 +268,10 @@ async def test_a_configuration_that_cannot_be_read_changes_nothing() -> None:
     ):
         heard = Source(server, book)
         await heard.until(lambda said: said.on is True)
-        server.set(ops={"state": "PERHAPS", "variants": {}})
+        server.streams = False  # the provider's own thread does not outlive the first
+        server.whole = configuration
         said = await heard.until(lambda said: said.problem != "")
         assert said.on is True
-        assert "its configuration cannot be read: ParseError" in said.problem
+        assert f"its configuration cannot be read: {told}" in said.problem
+        server.whole = ""
+        await heard.until(lambda said: said.problem == "")
