@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -199,6 +199,23 @@ async def test_an_ofrep_server_that_hangs_is_asked_again() -> None:
             await Source(server, book).until(lambda said: "Timeout" in said.problem)
             server.hold.set()
             await Source(server, book).until(lambda said: said.on is False)
+
+
+async def test_an_ofrep_server_whose_answer_never_ends_has_not_answered() -> None:
+    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n")
+        with suppress(ConnectionError):
+            while not writer.is_closing():
+                writer.write(b" ")
+                await writer.drain()
+                await asyncio.sleep(0.2)
+
+    book = FlagBook()
+    server = await asyncio.start_server(drip, LOOPBACK, 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server, following(OfrepSource(f"http://{LOOPBACK}:{port}", HttpConfig(), book, CLOCK)):
+        await Source(server, book).until(lambda said: "Timeout" in said.problem, seconds=5)
 
 
 async def test_a_flagd_stream_that_hangs_is_made_up_for_by_questions() -> None:

@@ -5,6 +5,7 @@ The OpenFeature provider for OFREP asks for each flag by itself and blocks meanw
 
 from __future__ import annotations
 
+import asyncio
 import json
 import ssl
 from typing import Any
@@ -60,7 +61,9 @@ class OfrepSource:
         """
         number = self._book.number()
         try:
-            answer = await client.post(self._url, json=CONTEXT, headers=self._headers())
+            # The client's own timeout is one for each read: an answer may come byte by byte for ever.
+            async with asyncio.timeout(TIMEOUT_SECONDS):
+                answer = await client.post(self._url, json=CONTEXT, headers=self._headers())
             if answer.status_code == httpx.codes.TOO_MANY_REQUESTS:
                 self._fail("it asks for fewer questions (429)", number)
                 return _pause(answer.headers.get("retry-after", ""))
@@ -68,7 +71,7 @@ class OfrepSource:
                 self._fail(f"it answered {answer.status_code}", number)
                 return POLL_SECONDS
             values = read_flags(answer.json())
-        except (httpx.HTTPError, CredentialsError) as error:
+        except (httpx.HTTPError, CredentialsError, TimeoutError) as error:
             self._fail(str(error) or type(error).__name__, number)
         except Exception:  # noqa: BLE001  whatever it answers, the operator runs on
             self._fail("its answer is none of OFREP", number)
