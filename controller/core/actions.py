@@ -57,7 +57,7 @@ def take_up(snapshot: Snapshot, now: datetime, *, leave: bool = False) -> Snapsh
     status = _told(snapshot, now)
     waiting = [] if leave else _pending(snapshot)
     abort = next((action for action in waiting if _is_abort(action, status)), None)
-    for action in [abort] if abort else waiting[: KEPT_RECORDS - len(status.actions)]:
+    for action in [abort] if abort else waiting[: max(KEPT_RECORDS - len(status.actions), 0)]:
         status = _taken_up(snapshot, status, action, now)
     asked = _asked(abort, now) if abort else None
     return replace(snapshot, rollout=snapshot.rollout.model_copy(update={"status": status}), abort=asked)

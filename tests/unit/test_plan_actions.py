@@ -420,6 +420,19 @@ def test_more_than_can_be_remembered_waits() -> None:
     assert {phase(world, each) for each in asked} == {ActionPhase.EXPIRED}
 
 
+def test_an_abort_beyond_what_can_be_remembered_lets_nothing_else_past_it() -> None:
+    world = in_first_stage()
+    record = ActionRecord(
+        uid="", name="", action=PAUSE, by="", reason="", at=world.now, phase=ActionPhase.EXPIRED, message=""
+    )
+    full = [record.model_copy(update={"uid": f"told-{n}"}) for n in range(actions.KEPT_RECORDS + 1)]
+    status = status_of(world).model_copy(update={"actions": full})
+    world.rollout = world.rollout.model_copy(update={"status": status})
+    asked = [world.ask(PAUSE, artifact=ELSEWHERE) for _ in range(5)]
+    world.step()
+    assert [phase(world, each) for each in asked] == [ActionPhase.PENDING] * 5
+
+
 def test_the_oldest_decided_actions_go_beyond_the_limit() -> None:
     world = in_first_stage()
     world.change_spec(action_history_limit=2)
