@@ -8,7 +8,7 @@ from typing import Any
 
 from controller.api.reasons import ConditionType, Reason
 from controller.api.status import KillStatus, RolloutStatus
-from controller.core.attempts import tried_anew
+from controller.core.attempts import attempt_of, tried_anew
 from controller.core.outcome import Report, View
 from controller.core.snapshot import Latch, Switch
 
@@ -52,7 +52,7 @@ def fold(
         # Of several that are on, one that needs a person to resume is remembered.
         weaker = any(s.auto_resume and _is(s, known) for s in switches) and not on.auto_resume
         return _with(status, found.model_copy(update={"since": known.since})) if weaker else status
-    if known is None and reported is not None and reported.reason is Reason.KILL_SWITCH_ON:
+    if known is None and reported is not None and _is_kill(reported, status):
         seen = next((s for s in switches if killed_by(s) == reported.message), None)
         name, source = (seen.name, seen.source) if seen else ("", "another replica")
         return _with(status, KillStatus(switch=name, source=source, since=now, message=reported.message))
@@ -121,6 +121,11 @@ def _strictest(switches: Iterable[Switch]) -> Switch | None:
     """Of the switches that are on, one that someone has to resume from if there is one."""
     on = [switch for switch in switches if switch.on]
     return next((s for s in on if not s.auto_resume), on[0] if on else None)
+
+
+def _is_kill(latch: Latch, status: RolloutStatus) -> bool:
+    """Whether it is one that nobody has released; of an earlier attempt is what a replica says that has not heard of the release."""
+    return latch.reason is Reason.KILL_SWITCH_ON and latch.attempt >= attempt_of(status, latch.artifact_id)
 
 
 def _is(switch: Switch, known: KillStatus) -> bool:

@@ -216,6 +216,18 @@ def test_a_cut_that_another_replica_made_for_a_switch_holds_here_as_well(has_it:
     assert status.weight == 0
 
 
+def test_a_replica_that_has_not_heard_of_a_release_does_not_undo_it() -> None:
+    world = in_first_stage()
+    late = latch_of(world.rollout.status, (ON,))
+    killed(world)
+    world.switches = (OFF,)
+    assert resume(world)[0] is ActionPhase.APPLIED
+    world.latch = late
+    world.settle()
+    assert world.rollout.status.killed is None
+    assert has_begun(world)
+
+
 def test_a_cut_for_another_reason_kills_nothing() -> None:
     world = in_first_stage()
     candidate = world.rollout.status.candidate
