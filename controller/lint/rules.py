@@ -67,7 +67,8 @@ def _ask(rule: dict[str, str], schema: Schema, found: Any, place: Place) -> Prob
 
 def _cel() -> ModuleType:
     try:
-        import cel  # noqa: PLC0415  of an extra, which not everyone has
+        # The extension itself: xds-protos has a `cel/__init__.py` too, and which of the two is there is chance.
+        from cel import cel  # noqa: PLC0415  of an extra, which not everyone has
     except ImportError as error:
         raise RulesError(
             "the rules of the CRDs need the extra lint: pip install 'agentrollout[lint]'"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -142,8 +144,22 @@ def test_a_document_that_contains_itself_is_refused_in_a_sentence(tmp_path: Path
         read_documents(path)
 
 
-def test_without_its_extra_lint_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setitem(sys.modules, "cel", None)
+def test_rules_are_asked_whichever_package_installed_the_folder_of_the_library_last(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = ModuleType("cel")  # with the empty __init__.py of xds-protos
+    folder.__path__ = list(importlib.import_module("cel").__path__)
+    monkeypatch.setitem(sys.modules, "cel", folder)
+    schema = {"x-kubernetes-validations": [{"rule": "self == 'x'", "message": "must be x"}]}
+    assert [found.message for found in broken_rules(schema, "y")] == ["must be x"]
+
+
+@pytest.mark.parametrize("missing", ["cel", "cel.cel"])  # xds-protos alone has a folder, and nothing in it
+def test_without_its_extra_lint_says_what_to_install(
+    missing: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delitem(sys.modules, "cel", raising=False)
+    monkeypatch.setitem(sys.modules, missing, None)
     path = tmp_path / "rollout.json"
     path.write_text(json.dumps(rollout()))
     result = lint(path)
