@@ -121,11 +121,19 @@ class Actions:
     clock: Clock
     metrics: RolloutMetrics
 
+    def decided(self, key: str) -> tuple[Action, ...]:
+        """What was asked of the rollout and decided."""
+        return tuple(
+            each.action for each in self.store.by_index(BY_ROLLOUT, key) if each.action.phase.is_final
+        )
+
+    def is_asked(self, key: str) -> bool:
+        """Whether something is asked of the rollout that is to be decided."""
+        return not all(each.action.phase.is_final for each in self.store.by_index(BY_ROLLOUT, key))
+
     async def of(self, key: str) -> AskedFor:
-        """What is asked of the rollout; the policy is only read where something is new."""
+        """What is asked of the rollout, and whether the API server checked it by the policy, which is read for that."""
         known = self.store.by_index(BY_ROLLOUT, key)
-        if all(each.action.phase.is_final for each in known):
-            return AskedFor(tuple(each.action for each in known))
         try:
             async with asyncio.timeout(POLICY_SECONDS):
                 policy, binding = await asyncio.gather(_read(self.policies), _read(self.bindings))
@@ -134,7 +142,7 @@ class Actions:
             return AskedFor(tuple(replace(each.action, problem=problem) for each in known))
         except (ApiError, TimeoutError) as error:
             _log.warning("policy_unreadable", error=str(error) or "no answer in time")
-            return AskedFor(tuple(each.action for each in known if each.action.phase.is_final), RETRY_SECONDS)
+            return AskedFor(self.decided(key), RETRY_SECONDS)
         return AskedFor(
             tuple(
                 replace(each.action, problem=policy_problem(policy, binding, each.created)) for each in known

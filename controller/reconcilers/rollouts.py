@@ -8,6 +8,7 @@ Evidence that is no news stays in memory for a while (``core.saving``).
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -18,8 +19,9 @@ from controller.api.quantities import format_percent
 from controller.api.reasons import ConditionType, Reason
 from controller.api.rollout import AgentRollout
 from controller.core.plan import Plan, plan
+from controller.core.rules.rollback import rollback
 from controller.core.saving import is_news, is_old
-from controller.core.snapshot import Action, Latch, Snapshot
+from controller.core.snapshot import Latch, Snapshot
 from controller.core.tally import Catalogue
 from controller.reconcilers.actions import Actions
 from controller.reconcilers.deletion import Deletion
@@ -102,8 +104,7 @@ class RolloutReconciler:
         with bound_contextvars(rollout=key, **_delivery(observed.rollout)):
             # The instant of the question, not of the answer: a slow source must not stretch the interval.
             now, began = self.clock.now(), self.clock.monotonic()
-            asked = await self.actions.of(key)
-            snapshot, decided = await self._decide(self._unsaved.latest(observed), asked.actions, now)
+            snapshot, decided, retry_after = await self._decide(self._unsaved.latest(observed), now)
             try:
                 referred = Referred(snapshot)
                 if not decided.cut and doubt is None:
@@ -113,7 +114,7 @@ class RolloutReconciler:
                 self._keep_watching(snapshot, error)
                 raise
         self._failing_since.pop(key, None)
-        wait = _earliest(decided.requeue_after, referred.retry_after, asked.retry_after)
+        wait = _earliest(decided.requeue_after, referred.retry_after, retry_after)
         if wait is None:
             return Result()
         took = self.clock.monotonic() - began
@@ -133,17 +134,44 @@ class RolloutReconciler:
         if observed is None or observed.rollout.status.stage is None or self.publisher.latched(key):
             return Result()
         with bound_contextvars(rollout=key, **_delivery(observed.rollout)):
-            asked = await self.actions.of(key)
-            snapshot, decided = await self._decide(observed, asked.actions, self.clock.now())
-            if decided.cut and decided.rule == "rollback":
+            snapshot, decided, _ = await self._decide(observed, self.clock.now())
+            if decided.cut and decided.rule == rollback.__name__:
                 self._cut(snapshot, decided, self.clock.monotonic())
         return Result(snapshot.analysis.interval.total_seconds())
 
-    async def _decide(
-        self, observed: ObservedRollout, actions: tuple[Action, ...], now: datetime
-    ) -> tuple[Snapshot, Plan]:
-        """What is to be done; a cut that needs no evidence does not wait for the metric source."""
-        snapshot = self.gatherer.snapshot(observed, now, actions)
+    async def _decide(self, observed: ObservedRollout, now: datetime) -> tuple[Snapshot, Plan, float | None]:
+        """What is to be done, and when to ask again who may ask for what, in seconds.
+
+        An API server that hangs with its policy keeps no failing version in service, nor does a metric source one that was aborted:
+        the first that takes it back is pushed. What becomes of what was asked is stored with it.
+        """
+        key = observed.rollout.metadata.key
+        snapshot = self.gatherer.snapshot(observed, now, self.actions.decided(key))
+        if not self.actions.is_asked(key):
+            return *await self._inform(snapshot, now), None
+        asking = asyncio.create_task(self.actions.of(key))
+        informing = asyncio.create_task(self._inform(snapshot, now))
+        try:
+            await asyncio.wait((asking, informing), return_when=asyncio.FIRST_COMPLETED)
+            if asking.done():
+                told = replace(snapshot, actions=asking.result().actions)
+                if (decided := plan(told, self.catalogue, now)).cut:
+                    return told, decided, None
+            informed, decided = await informing
+            if decided.cut and decided.rule != rollback.__name__:
+                return informed, decided, None
+            if decided.cut:
+                self._cut(informed, decided, self.clock.monotonic())
+                informed = replace(informed, latch=self.publisher.latched(key))
+            asked = await asking
+            told = replace(informed, actions=asked.actions)
+            return told, plan(told, self.catalogue, now), asked.retry_after
+        finally:
+            asking.cancel()
+            informing.cancel()
+
+    async def _inform(self, snapshot: Snapshot, now: datetime) -> tuple[Snapshot, Plan]:
+        """The snapshot with evidence, and what is to be done; a cut that needs no evidence does not wait for the metric source."""
         decided = plan(snapshot, self.catalogue, now)
         if decided.cut:
             return snapshot, decided
@@ -220,7 +248,7 @@ class RolloutReconciler:
         candidate = snapshot.rollout.status.candidate
         assert candidate is not None  # noqa: S101  a cut takes a candidate away
         key = snapshot.rollout.metadata.key
-        record = decided.status.last_rollback if decided.rule == "rollback" else None
+        record = decided.status.last_rollback if decided.rule == rollback.__name__ else None
         latch = Latch(candidate.artifact_id, candidate.attempt)
         if record:
             latch = replace(latch, reason=record.reason, metric=record.metric, message=record.message)

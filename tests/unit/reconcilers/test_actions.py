@@ -102,6 +102,44 @@ async def test_an_api_server_that_hangs_keeps_no_failing_version_in_service(
     assert world.rollout.status.state is State.ROLLED_BACK
 
 
+@pytest.mark.parametrize("guards", [False, True])
+async def test_a_verdict_that_failed_does_not_wait_for_the_policy_of_what_people_ask(
+    world: World, monkeypatch: pytest.MonkeyPatch, guards: bool
+) -> None:
+    async def hang(_key: str) -> dict[str, Any]:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    monkeypatch.setattr(actions, "POLICY_SECONDS", 3600)
+    monkeypatch.setattr(world.policies, "get", hang)
+    world.users.behaviour["v2"] = Behaviour(errors=0.9)
+    for _ in range(6):
+        world.serve()
+    world.ask(ActionName.PAUSE)
+    looking = asyncio.create_task(world.reconciler.guard(KEY) if guards else world.reconciler.reconcile(KEY))
+    async with asyncio.timeout(10):
+        while "cut" not in world.effects:  # noqa: ASYNC110  what is waited for happens in a task of the reconciler
+            await asyncio.sleep(0)
+    assert not looking.done()
+    looking.cancel()
+    latch = world.publisher.latched(KEY)
+    assert latch is not None
+    assert latch.reason is Reason.ANALYSIS_FAILED
+
+
+async def test_an_abort_does_not_wait_for_evidence(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def hang(_question: object) -> Any:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(world, "read", hang)
+    for _ in range(6):
+        world.serve()
+    world.ask(ActionName.ABORT)
+    async with asyncio.timeout(10):
+        await world.reconcile(1)
+    assert world.rollout.status.state is State.ROLLED_BACK
+
+
 async def test_what_was_done_is_told_later_if_it_could_not_be_told_at_once_and_not_done_again(
     world: World,
 ) -> None:
