@@ -96,6 +96,11 @@ class FlagBook:
             return Said(problem=self._problem or (self._unknown if self._answered_at else NEVER))
         return replace(known, problem=known.problem or self._problem)
 
+    def forget_gone(self, flag: str) -> None:
+        """Nobody asks for this flag: if its source has it no longer, its last word is not needed."""
+        if flag in self._said and self._said[flag].problem:
+            del self._said[flag]
+
     def tell(self, values: Mapping[str, Value], number: int, now: datetime) -> None:
         """The source says just this of all its flags."""
         if not self._is_new(number, now):

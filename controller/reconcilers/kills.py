@@ -58,6 +58,7 @@ class KillSwitches:
         for source, book in self.books.items():
             book.on_change(partial(self._said, source))
         maps.on_change(self._widely_changed)
+        rollouts.on_change(lambda _key, old, _new: self._forget(flags_of(old) if old else ()))
 
     def on_change(self, listener: Told) -> None:
         """Call ``listener(key)`` for each rollout of whose switches or features something else is said."""
@@ -138,7 +139,15 @@ class KillSwitches:
                 for flag in flags
                 for observed in self._rollouts.by_index(BY_FLAG, f"{source}/{flag}")
             }
+            self._forget(f"{source}/{flag}" for flag in flags)
         self._tell(concerned)
+
+    def _forget(self, flags: Iterable[str]) -> None:
+        """Names come and go, those of previews for ever: what nobody names and no source has is kept for nobody."""
+        for named in flags:
+            source, _, flag = named.partition("/")
+            if not self._rollouts.by_index(BY_FLAG, named) and not self._maps.needs(flag):
+                self.books[SwitchSource(source)].forget_gone(flag)
 
     def _widely_changed(self, namespace: str | None) -> None:
         self._tell(

@@ -115,6 +115,11 @@ class SwitchMaps:
             if reached and (found.reach != Reach.ROLLOUTS or rollout in found.flags):
                 yield _wide(found, rollout)
 
+    def needs(self, flag: str) -> bool:
+        """Whether the last word of a key counts that nobody names: that of a switch which is there."""
+        config_map, _, key = flag.rpartition("/")
+        return key == KILLED_KEY and self._store.get(config_map) is not None
+
     def everywhere(self) -> Iterator[WideSwitch]:
         """All switches that no spec names."""
         for found in self._wide.values():

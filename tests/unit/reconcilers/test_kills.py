@@ -256,3 +256,19 @@ def test_the_state_of_every_switch_is_shown(world: World) -> None:
         ("", "rollouts", "ConfigMap shop/kill, key b", "off"): 1,
     }
     assert world.series("agentrollout_flags_answered_timestamp_seconds") == {("flagd",): NOW.timestamp()}
+
+
+def test_words_of_config_maps_that_are_gone_are_kept_only_while_somebody_names_them(world: World) -> None:
+    for number in range(3):
+        world.config_map({"agent": "true", "killed": "false"}, name=f"preview-{number}")
+        world.config_map(None, name=f"preview-{number}")
+    world.config_map({"killed": "false"}, name="wide", reach="namespace")
+    world.config_map({}, name="wide", reach="namespace")
+    book = world.kills.books[SwitchSource.CONFIG_MAP]
+    assert book.said("shop/preview-0/agent").value is None
+    assert book.said("shop/wide/killed").on is False, "it is there, and what it said last counts"
+    world.config_map({"agent": "true"})
+    world.config_map(None)
+    assert book.said("shop/flags/agent").on is True
+    world.rollouts.deleted("shop/agent", rollout(99))
+    assert book.said("shop/flags/agent").value is None
