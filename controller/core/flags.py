@@ -163,8 +163,8 @@ def _followed(before: Said | None, value: Value | None, now: datetime) -> Said:
 
 
 def read_text(text: str) -> Value:
-    """The value of a flag in a text, as in ConfigMaps: ``true`` and ``false`` are words of a switch."""
-    return {"true": True, "false": False}.get(text, text)
+    """The value of a flag in a text, as in ConfigMaps: ``true`` and ``false`` are words of a switch, also with a line end."""
+    return {"true": True, "false": False}.get(text.strip(), text)
 
 
 def header_value(value: Value) -> str | None:

@@ -112,6 +112,7 @@ def test_only_what_has_changed_is_told(heard: Heard) -> None:
 
 def test_a_text_is_a_switch_only_as_true_or_false() -> None:
     assert [read_text(text) for text in ("true", "false", "True", "on")] == [True, False, "True", "on"]
+    assert read_text("true\n") is True, "as from a file, or a block of YAML"
 
 
 @pytest.mark.parametrize(
