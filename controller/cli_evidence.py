@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from controller.api.quantities import parse_percent
-from controller.cli_values import PrometheusHttpFile, read_url
+from controller.cli_values import Context, Kubeconfig, Name, Namespace, PrometheusHttpFile, Where, read_url
 
 metrics = typer.Typer(help="What evidence is made of.", no_args_is_help=True)
 judge = typer.Typer(help="Who compares answers in shadow.", no_args_is_help=True)
@@ -57,8 +57,8 @@ def _checked(parse: Callable[[str], object], text: str) -> None:
 
 
 def explain(
-    name: Annotated[str, typer.Argument(help="The AgentRollout.")],
-    namespace: Annotated[str, typer.Option("-n", "--namespace", help="Its namespace.")] = "default",
+    name: Name,
+    namespace: Namespace = None,
     prometheus_url: Annotated[
         str | None,
         typer.Option(
@@ -73,10 +73,8 @@ def explain(
             callback=_plot, help="Also draw the timeline to this file, .svg or .png (needs matplotlib)."
         ),
     ] = None,
-    kubeconfig: Annotated[
-        str | None, typer.Option(help="Left out: $KUBECONFIG, the pod's account, ~/.kube/config.")
-    ] = None,
-    context: Annotated[str | None, typer.Option(help="Context within the kubeconfig.")] = None,
+    context: Context = None,
+    kubeconfig: Kubeconfig = None,
 ) -> None:
     """Show the evidence for and against a rollout's candidate: what each metric says, what is missing, and over time.
 
@@ -86,7 +84,7 @@ def explain(
     """
     from controller.cli_explain import run  # noqa: PLC0415  see above
 
-    run(name, namespace, prometheus_url, prometheus_http_config_file, plot, kubeconfig, context)
+    run(name, Where(kubeconfig, context, namespace), prometheus_url, prometheus_http_config_file, plot)
 
 
 def simulate(

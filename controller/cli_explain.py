@@ -6,24 +6,19 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from controller.adapters.ports import MetricSourceError
 from controller.adapters.prometheus import PrometheusSource
 from controller.adapters.prometheus_http import HttpConfig
 from controller.api.rollout import AgentRollout
+from controller.cli_cluster import in_cluster
 from controller.cli_files import terminal
-from controller.cli_values import fail
+from controller.cli_values import Where, fail
 from controller.core.artifact import revision_name
 from controller.errors import ExitCode
 from controller.explanation.charts import ChartError, in_terminal, to_file
 from controller.explanation.tables import headline, limits, over_time, sentences, verdicts
 from controller.explanation.timeline import NAMES, Timeline, lifetime, timeline
 from controller.reconcilers.evidence_metrics import CANDIDATE_INFO
-from controller.reconcilers.observed import ROLLOUTS, in_words
-from controller.runtime.client import ResourceClient
-from controller.runtime.errors import ApiError, NotFound
-from controller.runtime.transport import ConfigurationError, KubernetesTransport
 
 POINTS = 200
 """Of the timeline, at most."""
@@ -34,15 +29,13 @@ LEAST_STEP = timedelta(seconds=1)
 
 def run(
     name: str,
-    namespace: str,
+    where: Where,
     prometheus_url: str | None,
     prometheus_http: HttpConfig | None,
     plot: Path | None,
-    kubeconfig: str | None,
-    context: str | None,
 ) -> None:
     """See ``controller.cli_evidence.explain``."""
-    rollout = asyncio.run(_rollout(f"{namespace}/{name}", kubeconfig, context))
+    rollout = in_cluster(where, lambda cluster: cluster.rollout(name))
     console = terminal()
     console.print(headline(rollout))
     metrics = rollout.status.analysis
@@ -89,25 +82,6 @@ def _draw(found: Timeline, path: Path, title: str) -> None:
         to_file(found, path, title)
     except ChartError as error:
         fail(str(error), ExitCode.FAILED)
-
-
-async def _rollout(key: str, kubeconfig: str | None, context: str | None) -> AgentRollout:
-    try:
-        transport = await KubernetesTransport.connect(kubeconfig=kubeconfig, context=context)
-    except ConfigurationError as error:
-        fail(str(error), ExitCode.USAGE)
-    try:
-        raw = await ResourceClient(transport, ROLLOUTS, field_manager="agentrollout-explain").get(key)
-        return AgentRollout.model_validate(raw)
-    except NotFound:
-        fail(f"there is no AgentRollout {key}; -n names another namespace", ExitCode.FAILED)
-    except ApiError as error:
-        fail(f"{key} cannot be read: {error}", ExitCode.FAILED)
-    except ValidationError as error:
-        problem = in_words(error.errors(include_url=False, include_input=False))
-        fail(f"{key} cannot be understood: {problem}", ExitCode.FAILED)
-    finally:
-        await transport.close()
 
 
 def _revision(rollout: AgentRollout) -> str | None:

@@ -148,6 +148,16 @@ def test_what_cannot_be_asked_is_told_in_a_sentence(
     assert "-A" in run(control_plane, "get", "x", "-A").stderr
 
 
+@pytest.mark.parametrize("command", ["status", "explain"])
+def test_where_no_namespace_is_named_it_is_the_contexts(
+    command: str, control_plane: ControlPlane, shop: str, tmp_path: Path
+) -> None:
+    kubeconfig = changed(control_plane, tmp_path, {"namespace": shop})
+    told = CliRunner().invoke(app, [command, "support-agent", f"--kubeconfig={kubeconfig}"])
+    assert told.exit_code == 0, told.stderr
+    assert f"{shop}/support-agent" in told.stdout
+
+
 def changed(control_plane: ControlPlane, directory: Path, change: dict[str, str]) -> Path:
     """The kubeconfig with another server, or with a namespace for its context."""
     config = yaml.safe_load(Path(control_plane.kubeconfig).read_text())
