@@ -57,8 +57,10 @@ def _says(wanted: Any, found: Any) -> bool:
 
 def _is_limited(spec: Mapping[str, Any]) -> bool:
     """Whether the policy, or its binding, leaves anything out."""
-    where = [spec.get("matchConstraints") or {}, spec.get("matchResources") or {}]
+    constraints, resources = spec.get("matchConstraints") or {}, spec.get("matchResources") or {}
     left_out = ("excludeResourceRules", "namespaceSelector", "objectSelector")
-    return bool(spec.get("matchConditions") or spec.get("paramKind")) or any(
-        each.get(key) for each in where for key in left_out
+    return (
+        bool(spec.get("matchConditions") or spec.get("paramKind") or resources.get("resourceRules"))
+        or any(rule.get("resourceNames") for rule in constraints.get("resourceRules") or ())
+        or any(each.get(key) for each in (constraints, resources) for key in left_out)
     )

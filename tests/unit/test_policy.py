@@ -67,11 +67,18 @@ def test_a_policy_that_checks_less_is_none(change: dict[str, Any]) -> None:
         {"validationActions": ["Warn"]},
         {"policyName": "other"},
         {"matchResources": {"namespaceSelector": {"matchLabels": {"a": "b"}}}},
+        {"matchResources": {"resourceRules": [{"apiGroups": [""], "resources": ["pods"]}]}},
     ],
 )
 def test_a_binding_that_denies_less_is_none(change: dict[str, Any]) -> None:
     said = policy_problem(stored(POLICY), stored(BINDING, **change), LATER)
     assert "ValidatingAdmissionPolicyBinding" in said
+    assert "is not what this operator came with" in said
+
+
+def test_a_policy_for_actions_of_one_name_is_none() -> None:
+    rules = [{**POLICY["spec"]["matchConstraints"]["resourceRules"][0], "resourceNames": ["mine"]}]
+    said = policy_problem(stored(POLICY, matchConstraints={"resourceRules": rules}), stored(BINDING), LATER)
     assert "is not what this operator came with" in said
 
 
