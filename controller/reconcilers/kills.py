@@ -96,7 +96,7 @@ class KillSwitches:
         for observed in self._rollouts.list():
             for switch in self._named(observed.rollout):
                 yield observed.rollout.metadata.key, switch
-        for wide in self._maps.everywhere():
+        for wide in self._maps.everywhere(lambda key: self._rollouts.get(key) is not None):
             yield "", self._wide(wide)
 
     def spoken(self) -> Mapping[str, datetime]:

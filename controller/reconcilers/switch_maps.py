@@ -120,10 +120,12 @@ class SwitchMaps:
         config_map, _, key = flag.rpartition("/")
         return key == KILLED_KEY and self._store.get(config_map) is not None
 
-    def everywhere(self) -> Iterator[WideSwitch]:
-        """All switches that no spec names."""
+    def everywhere(self, is_rollout: Callable[[str], bool]) -> Iterator[WideSwitch]:
+        """All switches that no spec names; of keys that are the names of rollouts, those that ``is_rollout`` knows by their key."""
         for found in self._wide.values():
-            yield from (_wide(found, key) for key in found.flags if found.reach == Reach.ROLLOUTS)
+            if found.reach == Reach.ROLLOUTS:
+                there = (key for key in found.flags if is_rollout(f"{found.namespace}/{key}"))
+                yield from (_wide(found, key) for key in there)
             if found.reach != Reach.ROLLOUTS:
                 yield _wide(found, "")
 

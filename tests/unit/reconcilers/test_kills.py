@@ -245,15 +245,14 @@ def test_a_feature_kills_nobody_and_goes_to_the_agents_of_both_versions(world: W
 def test_the_state_of_every_switch_is_shown(world: World) -> None:
     world.config_map({"agent": "false"})
     world.config_map({"killed": "false"}, "system/stop", "cluster")
-    world.config_map({"a": "true", "b": "false"}, "kill", "rollouts")
+    world.config_map({"agent": "false", "no-rollout": "false"}, "kill", "rollouts")
     world.say(SwitchSource.FLAGD)
     shown = world.series("agentrollout_kill_switch")
     assert shown == {
         ("shop/agent", "ops", "ConfigMap flags, key agent", "off"): 1,
         ("shop/agent", "remote", "OFREP flag agent-off", "unknown"): 1,
         ("", "cluster", "ConfigMap system/stop, key killed", "off"): 1,
-        ("", "rollouts", "ConfigMap shop/kill, key a", "on"): 1,
-        ("", "rollouts", "ConfigMap shop/kill, key b", "off"): 1,
+        ("", "rollouts", "ConfigMap shop/kill, key agent", "off"): 1,
     }
     assert world.series("agentrollout_flags_answered_timestamp_seconds") == {("flagd",): NOW.timestamp()}
 
