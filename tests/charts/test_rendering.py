@@ -235,6 +235,16 @@ def test_routers_and_operators_have_certificates_of_one_authority_for_the_name_t
             assert names.get_values_for_type(x509.DNSName) == [asked]
 
 
+def test_routers_of_ones_own_reach_the_operators_where_certificates_tell_who_may() -> None:
+    def may_connect(values: Path) -> Raw:
+        rules = one(values, "NetworkPolicy", "-operator")["spec"]["ingress"]
+        (rule,) = (each for each in rules if each["ports"] == [{"port": "xds"}])
+        return dict(rule)
+
+    assert "from" not in may_connect(CHART / "ci" / "own-routers-values.yaml")
+    assert "from" in may_connect(DEFAULT)
+
+
 def test_autoscaling_leaves_the_number_of_routers_alone() -> None:
     assert "replicas" not in one(CHART / "ci" / "autoscaling-values.yaml", "Deployment", "-router")["spec"]
     assert one(DEFAULT, "Deployment", "-router")["spec"]["replicas"] == 2
