@@ -11,8 +11,10 @@ from controller.api.reasons import ConditionType, Reason, State
 from controller.api.rollout import AgentRollout
 from devkit.cluster import Cluster
 from devkit.controlplane import ControlPlane
-from tests.flag_servers import OfrepServer
+from devkit.process import LOOPBACK
+from tests.flag_servers import FlagdServer, OfrepServer
 from tests.integration.delivery_lab import DeliveryLab, manifest, stage
+from tests.integration.envoy_lab import Agent, eventually, fetch
 
 STAGES = [stage("50%", seconds=600), stage("100%")]
 
@@ -36,12 +38,11 @@ async def put(cluster: Cluster, namespace: str, data: dict[str, str], reach: str
     await asyncio.to_thread(cluster.kubectl, "apply", "-f", "-", input=json.dumps(config_map))
 
 
-async def serving(lab: DeliveryLab, **spec: Any) -> AgentRollout:
-    """A candidate with half of the users."""
-    old, new = lab.agent("old"), lab.agent("new")
-    await lab.apply(manifest(lab.namespace, old.url, **spec))
+async def serving(lab: DeliveryLab, old: str = "", new: str = "", **spec: Any) -> AgentRollout:
+    """A candidate with half of the users; ``old`` and ``new`` are agents' URLs where they matter."""
+    await lab.apply(manifest(lab.namespace, old or lab.agent("old").url, **spec))
     await lab.until(lambda r: r.status.state in (State.STABLE, State.KILLED) and r.status.programmed == 0)
-    await lab.apply(manifest(lab.namespace, new.url, stages=STAGES, **spec))
+    await lab.apply(manifest(lab.namespace, new or lab.agent("new").url, stages=STAGES, **spec))
     return await lab.until(lambda r: r.status.programmed == 500_000)
 
 
@@ -131,3 +132,75 @@ async def test_a_flag_of_a_server_kills_by_whichever_replica_hears_of_it_while_t
             killed = await lab.until(lambda r: r.status.killed is not None, timeout=60)
             assert killed.status.last_rollback is not None
             assert killed.status.last_rollback.reason is Reason.KILL_SWITCH_ON
+
+
+async def test_a_flag_of_flagd_kills_and_is_not_yet_released_when_it_is_off(
+    control_plane: ControlPlane, namespace: str, tmp_path: Path
+) -> None:
+    async with FlagdServer(agent=False) as flags:
+        option, switch = (
+            f"--flagd-address={LOOPBACK}:{flags.port}",
+            {"name": "ops", "flagd": {"flag": "agent"}},
+        )
+        async with DeliveryLab(control_plane, namespace, tmp_path, flags=[option]) as lab:
+            before = await serving(lab, killSwitches=[switch])
+            async with lab.users():
+                flags.set(agent=True)
+                killed = await lab.until(lambda r: r.status.killed is not None and r.status.programmed == 0)
+                assert killed.status.killed is not None
+                assert killed.status.killed.message == "kill switch ops (flagd flag agent) was turned on"
+                flags.set(agent=False)
+                await lab.until(asks_for_a_resume)
+                await nobody_is_served(lab, before)
+
+
+async def test_a_switch_of_the_namespace_stops_a_rollout_that_names_none(
+    control_plane: ControlPlane, namespace: str, tmp_path: Path
+) -> None:
+    async with DeliveryLab(control_plane, namespace, tmp_path) as lab:
+        before = await serving(lab)
+        async with lab.users():
+            await put(control_plane, namespace, {"killed": "true"}, reach="namespace")
+            killed = await lab.until(lambda r: r.status.killed is not None and r.status.programmed == 0)
+            assert (killed.status.state, reason(killed)) == (State.KILLED, Reason.KILL_SWITCH_ON)
+            await asyncio.to_thread(
+                control_plane.kubectl, "delete", "configmap", "namespace", "-n", namespace
+            )
+            await lab.until(asks_for_a_resume)
+            await nobody_is_served(lab, before)
+
+
+def asks_for_a_resume(rollout: AgentRollout) -> bool:
+    condition = rollout.status.condition(ConditionType.KILLED)
+    assert condition is not None
+    return condition.status == "True" and "resume to let the version start anew" in condition.message
+
+
+async def test_a_feature_reaches_the_agents_of_both_versions_and_users_cannot_say_it(
+    control_plane: ControlPlane, namespace: str, tmp_path: Path
+) -> None:
+    switch = {"name": "refunds", "scope": "Feature", "configMap": {"name": "flags", "key": "refunds"}}
+    async with (
+        Agent("old") as old,
+        Agent("new") as new,
+        DeliveryLab(control_plane, namespace, tmp_path) as lab,
+    ):
+        await put(control_plane, namespace, {"refunds": "up to 100"})
+        urls = [f"http://{LOOPBACK}:{agent.port}" for agent in (old, new)]
+        await serving(lab, *urls, killSwitches=[switch])
+
+        async def seen() -> dict[str, set[str]]:
+            """What the agents of each version saw in forty conversations."""
+            headers: dict[str, set[str]] = {}
+            for number in range(40):
+                forged = [("x-session-id", f"c{number}"), ("x-agentrollout-flag-refunds", "forged")]
+                answer = await fetch(lab.user_port, headers=forged)
+                told = answer.seen_headers.get("x-agentrollout-flag-refunds", "nothing")
+                headers.setdefault(answer.served_by, set()).add(told)
+            return headers
+
+        assert await seen() == {"old": {"up to 100"}, "new": {"up to 100"}}
+        for value, told in {"none": "none", "x" * 129: "nothing"}.items():
+            await put(control_plane, namespace, {"refunds": value})
+            wanted = {"old": {told}, "new": {told}}
+            assert await eventually(seen, wanted.__eq__) == wanted
