@@ -117,6 +117,10 @@ bench-rollback: build ## Time from sufficient evidence to weight 0 acknowledged 
 bench-abort: build ## Time from a person's abort to the last request that the candidate gets
 	$(RUN) python -m tests.bench.abort
 
+.PHONY: bench-kill
+bench-kill: build ## Time from the flip of a kill switch to the candidate's last request and last byte; KILLS=50 of each kind
+	$(RUN) python -m tests.bench.kill $(if $(KILLS),--kills $(KILLS))
+
 .PHONY: bench-throughput
 bench-throughput: build ## Requests per second and p99 through the split, against direct
 	$(RUN) python -m tests.bench.throughput

@@ -25,7 +25,7 @@ from tests.bench.audit import Breach, weights_off
 from tests.bench.conditions import conditions, headline, write
 from tests.bench.disasters import ALL, AT_EVERY_STAGE, Disaster, Disasters
 from tests.bench.teams import STAGES, Fate, Team
-from tests.bench.vegeta import Failure
+from tests.bench.vegeta import Result
 from tests.bench.world import NAMESPACE, control_plane
 from tests.integration.delivery_lab import DeliveryLab
 
@@ -50,7 +50,7 @@ class Findings:
     deliveries: Counter[str] = field(default_factory=Counter)
     breaches: list[Breach] = field(default_factory=list)
     requests: int = 0
-    failed_by_us: list[Failure] = field(default_factory=list)
+    failed_by_us: list[Result] = field(default_factory=list)
     failed_by_restarts: int = 0
 
     @property
@@ -136,7 +136,7 @@ class Run:
                     sections = {"configs": [{"dynamic_route_configs": dump.json().get("configs", [])}]}
                     self.findings.breaches += [Breach(5, "", words) for words in weights_off(sections)]
 
-    def _sort_failures(self, failures: Iterator[Failure]) -> None:
+    def _sort_failures(self, failures: Iterator[Result]) -> None:
         for failure in failures:
             if failure.status == AGENTS_OWN_FAILURE:
                 continue

@@ -56,20 +56,22 @@ class LoadReport:
 
 
 @dataclass(frozen=True)
-class Failure:
-    """One answer that was none.
+class Result:
+    """One request and what became of it.
 
     Attributes:
         began: When the request was sent, unix seconds.
-        ended: When it failed.
-        status: Its status; 0 is no answer.
-        error: What went wrong.
+        ended: When its answer had ended, or it failed.
+        status: Of the answer; 0 is none.
+        error: What went wrong, if anything did.
+        upstream: Which agent answered, by its header ``x-upstream``; empty where that is not told.
     """
 
     began: float
     ended: float
     status: int
     error: str
+    upstream: str
 
 
 class Vegeta:
@@ -127,16 +129,20 @@ class Vegeta:
         self._process.signal(signal.SIGINT)
         return self.wait(_STOP_SECONDS)
 
-    def failures(self) -> Iterator[Failure]:
-        """Every answer that was no 2xx or 3xx, after the end."""
+    def results(self) -> Iterator[Result]:
+        """Every request, after the end."""
         command: list[str | Path] = [self._program, "encode", "-to=json", self._results]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as encoding:
             assert encoding.stdout is not None
             for line in encoding.stdout:
                 raw = json.loads(line)
-                if not 200 <= raw["code"] < 400:
-                    began = datetime.fromisoformat(raw["timestamp"]).timestamp()
-                    yield Failure(began, began + raw["latency"] / 1e9, raw["code"], raw["error"])
+                began = datetime.fromisoformat(raw["timestamp"]).timestamp()
+                (upstream,) = (raw["headers"] or {}).get("X-Upstream", [""])
+                yield Result(began, began + raw["latency"] / 1e9, raw["code"], raw["error"], upstream)
+
+    def failures(self) -> Iterator[Result]:
+        """Every answer that was no 2xx or 3xx, after the end."""
+        return (each for each in self.results() if not 200 <= each.status < 400)
 
     def close(self) -> None:
         """End it without a report; nothing happens when it has ended."""

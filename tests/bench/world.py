@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Any
 
 from devkit.controlplane import ControlPlane
 from tests.integration.delivery_lab import DeliveryLab
@@ -26,12 +27,12 @@ def control_plane(*, controllers: bool = False) -> Iterator[ControlPlane]:
 
 
 @asynccontextmanager
-async def delivery_lab(*, scrape: float, controllers: bool = False) -> AsyncIterator[DeliveryLab]:
-    """Everything, fresh; its files are gone afterwards."""
+async def delivery_lab(*, scrape: float, controllers: bool = False, **how: Any) -> AsyncIterator[DeliveryLab]:
+    """Everything, fresh, with further arguments of `DeliveryLab`; its files are gone afterwards."""
     with (
         tempfile.TemporaryDirectory(prefix="agentrollout-bench-") as directory,
         control_plane(controllers=controllers) as plane,
     ):
-        lab = await asyncio.to_thread(DeliveryLab, plane, NAMESPACE, Path(directory), scrape=scrape)
+        lab = await asyncio.to_thread(DeliveryLab, plane, NAMESPACE, Path(directory), scrape=scrape, **how)
         async with lab:
             yield lab
