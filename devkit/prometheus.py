@@ -28,7 +28,7 @@ class ScrapeJob:
 
 
 class Prometheus(Service):
-    """Prometheus on loopback; a restart keeps data and port.
+    """Prometheus, on loopback unless `host` is given; a restart keeps data and port.
 
     Usage::
 
@@ -43,16 +43,19 @@ class Prometheus(Service):
         scrape_interval: float = 1.0,
         replica: str = "",
         web: Mapping[str, Any] | None = None,
+        host: str = LOOPBACK,
         directory: Path | None = None,
         toolchain: Toolchain | None = None,
     ) -> None:
         """Scrape `jobs` every `scrape_interval` seconds (whole milliseconds).
 
         Those on one host scrape a target at the same instants unless they differ in `replica`, an external label.
-        `web` is the content of `--web.config.file`: TLS and basic authentication of its own address.
+        `web` is the content of `--web.config.file`: TLS and basic authentication of its own address. `host` is the address
+        that it listens on and that its URL names: one of this machine that pods reach, say.
         """
         super().__init__("prometheus", directory)
         self._program = (toolchain or Toolchain()).find("prometheus")
+        self._host = host
         self._port = 0
         self._process: Process | None = None
         self._web = web
@@ -65,7 +68,7 @@ class Prometheus(Service):
     def url(self) -> str:
         """Its address, without a slash at the end."""
         scheme = "https" if self._web and "tls_server_config" in self._web else "http"
-        return f"{scheme}://{LOOPBACK}:{self._port}"
+        return f"{scheme}://{self._host}:{self._port}"
 
     @property
     def process(self) -> Process:
@@ -118,7 +121,7 @@ class Prometheus(Service):
             self._program,
             f"--config.file={self.directory / 'prometheus.yml'}",
             f"--storage.tsdb.path={self.directory / 'data'}",
-            f"--web.listen-address={LOOPBACK}:{self._port}",
+            f"--web.listen-address={self._host}:{self._port}",
             "--web.enable-lifecycle",
             "--log.level=warn",
         ]
@@ -137,7 +140,7 @@ class Prometheus(Service):
         if self._web is None:
             return answers(f"{self.url}/-/ready")
         try:
-            socket.create_connection((LOOPBACK, self._port), timeout=1).close()
+            socket.create_connection((self._host, self._port), timeout=1).close()
         except OSError:
             return False
         return True
