@@ -219,9 +219,10 @@ class Trials:
             max(self._ledgers.values(), key=lambda each: each.remembered).halve()
             self._recount()
 
-    def interrupt(self) -> None:
-        """Requests end unseen from now on."""
+    def interrupt(self, now: float) -> None:
+        """Requests end unseen from now on; whose exposure was over by then is judged."""
         for ledger in self._ledgers.values():
+            ledger.advance(now)
             ledger.forget()
         self._recount()
 

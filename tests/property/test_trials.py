@@ -109,7 +109,7 @@ class Run:
                 self.events.append(Event(self.now, "raise", split_name(table(self.weight))))
             self.trials.publish(table(self.weight), self.now)
         elif what == "interrupt":
-            self.trials.interrupt()
+            self.trials.interrupt(self.now)
             self.events.append(Event(self.now, "interrupt"))
         else:
             self.counts()

@@ -110,10 +110,17 @@ def test_after_an_interruption_counts_stay_and_everybody_has_to_be_met_anew() ->
     watch = Watch()
     watch.meet(1, WATCHED)
     assert counts(watch.trials, WATCHED + 10)["new"] == (0, 1)
-    watch.trials.interrupt()
+    watch.trials.interrupt(WATCHED + 10)
     watch.meet(2, WATCHED + 11)
     watch.meet(3, WATCHED + 61)
     assert counts(watch.trials, WATCHED + 99)["new"] == (0, 2)
+
+
+def test_whose_exposure_was_over_before_an_interruption_is_judged_although_nobody_had_looked() -> None:
+    watch = Watch()
+    watch.meet(1, WATCHED)
+    watch.trials.interrupt(WATCHED + 10)
+    assert counts(watch.trials, WATCHED + 10)["new"] == (0, 1)
 
 
 def test_beyond_the_limit_the_smaller_half_of_the_hashes_is_looked_at() -> None:

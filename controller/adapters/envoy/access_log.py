@@ -121,7 +121,7 @@ class AccessLog:
         self._leads = leads
         self._over.set()
         self._over = asyncio.Event()
-        self._trials.interrupt()
+        self._trials.interrupt(self._monotonic())
 
     def publish(self, table: TrafficTable) -> None:
         """The table is what is wanted of its rollout."""
