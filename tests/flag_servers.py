@@ -77,7 +77,7 @@ class FlagdServer(sync_pb2_grpc.FlagSyncServiceServicer):
         self.port = free_port()
         self.fetches = True
         self.streams = True
-        self.connected = 0
+        self.connected = self.asked = 0
         self.whole = ""
         self._changed: set[asyncio.Event] = set()
         self._server: Any = None
@@ -132,6 +132,7 @@ class FlagdServer(sync_pb2_grpc.FlagSyncServiceServicer):
             self.connected -= 1
 
     async def FetchAllFlags(self, request: Any, context: Any) -> Any:  # noqa: N802  likewise
+        self.asked += 1
         if not self.fetches:
             await context.abort(grpc.StatusCode.UNIMPLEMENTED, "not here")
         return sync_pb2.FetchAllFlagsResponse(flag_configuration=self.configuration())

@@ -114,7 +114,7 @@ class FlagBook:
             self._take(values, now)
 
     def fail(self, problem: str, number: int, now: datetime) -> None:
-        """A question had no answer; what was said before stays."""
+        """A question had no answer; what was said before stays. That it is lost is told once, whatever its problem is called next."""
         if number <= self._newest:
             return
         self._failing_since = self._failing_since or now
@@ -122,8 +122,9 @@ class FlagBook:
         if self._answered_at is not None and now - self._failing_since < LOST_AFTER:
             return
         told = f"no answer since {_time(since)}: {problem}" if self._answered_at else f"{NEVER}: {problem}"
-        if told != self._problem:
-            self._problem = told
+        is_news = not self._problem
+        self._problem = told
+        if is_news:
             self._notify(None)
 
     def _is_new(self, number: int, now: datetime) -> bool:

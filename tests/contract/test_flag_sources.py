@@ -201,6 +201,22 @@ async def test_an_ofrep_server_that_hangs_is_asked_again() -> None:
             await Source(server, book).until(lambda said: said.on is False)
 
 
+async def test_an_ofrep_server_that_wants_to_be_left_alone_is_asked_before_it_would_count_as_lost() -> None:
+    book = FlagBook()
+    async with (
+        OfrepServer(ops=False) as server,
+        following(OfrepSource(server.url, HttpConfig(), book, CLOCK)),
+    ):
+        heard = Source(server, book)
+        await heard.until(lambda said: said.on is False)
+        server.set(ops=True)
+        server.respond = web.Response(status=429, headers={"Retry-After": "600"})
+        asked = len(server.requests)
+        await heard.until(lambda _: len(server.requests) > asked)
+        server.respond = None
+        await heard.until(lambda said: said.on is True, seconds=8)
+
+
 async def test_an_ofrep_server_whose_answer_never_ends_has_not_answered() -> None:
     async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -239,7 +255,13 @@ async def test_a_flagd_that_only_streams_is_followed_by_its_stream() -> None:
         heard = Source(server, book)
         await heard.until(lambda said: said.on is False)
         server.set(ops=True)
-        await heard.until(lambda said: said.on is True)
+        await heard.until(lambda said: said.on is True and server.asked > 0)
+        await server.stop()
+        lost = await heard.until(lambda said: said.problem != "")
+        assert lost.on is True
+        assert "its stream is broken" in lost.problem
+        await server.start()
+        await heard.until(lambda said: said.problem == "")
 
 
 async def test_flags_of_flagd_are_evaluated_as_it_would() -> None:

@@ -100,6 +100,14 @@ def test_another_value_is_unknown_and_named_and_never_off(heard: Heard, odd: Val
     assert heard.doubt == f"its value is {odd!r}, which is neither true nor false"
 
 
+def test_a_lost_source_is_told_of_once_however_often_its_problem_has_other_words(heard: Heard) -> None:
+    heard.says(False)
+    for seconds in range(0, 20, 2):
+        heard.book.fail(f"request {seconds} failed", heard.book.number(), LATER + timedelta(seconds=seconds))
+    assert heard.told.count(None) == 2
+    assert heard.doubt.endswith(": request 18 failed")
+
+
 def test_only_what_has_changed_is_told(heard: Heard) -> None:
     heard.says(False)
     assert heard.told == [None, frozenset({"ops"})]

@@ -58,6 +58,7 @@ class FlagdSource:
         self._book = book
         self._clock = clock
         self._flags: set[str] = set()
+        self._is_cut = False
         host = f"[{host}]" if ":" in host else host
         self._provider = FlagdProvider(
             host=host,
@@ -85,7 +86,10 @@ class FlagdSource:
                 stub = sync_pb2_grpc.FlagSyncServiceStub(channel)
                 while await self._ask(stub):
                     await self._clock.sleep(POLL_SECONDS)
-            await asyncio.Event().wait()
+            while True:
+                if self._is_cut:
+                    self._book.fail("its stream is broken", self._book.number(), self._clock.now())
+                await self._clock.sleep(POLL_SECONDS)
         finally:
             self._provider.detach()
             self._provider.shutdown()
@@ -122,8 +126,9 @@ class FlagdSource:
     def _told(
         self, loop: asyncio.AbstractEventLoop, _: object, event: ProviderEvent, details: ProviderEventDetails
     ) -> None:
-        """In a thread of the provider: the stream brought a configuration."""
-        if event is not ProviderEvent.PROVIDER_CONFIGURATION_CHANGED:
+        """In a thread of the provider: the stream brought a configuration, or is broken."""
+        self._is_cut = event in {ProviderEvent.PROVIDER_STALE, ProviderEvent.PROVIDER_ERROR}
+        if self._is_cut:
             return
         self._flags.update(details.flags_changed or ())
         values = evaluate(self._flags, _resolvers(self._provider, "details"))

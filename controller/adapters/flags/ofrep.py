@@ -14,15 +14,15 @@ import httpx
 import structlog
 
 from controller.adapters.prometheus_http import CredentialsError, HttpConfig
-from controller.core.flags import FlagBook, Value
+from controller.core.flags import LOST_AFTER, FlagBook, Value
 from controller.runtime.clock import Clock
 
 _log = structlog.get_logger(__name__)
 
 POLL_SECONDS = 0.5
 TIMEOUT_SECONDS = 1.0
-LONGEST_PAUSE_SECONDS = 30.0
-"""However long the server asks to be left alone."""
+LONGEST_PAUSE_SECONDS = LOST_AFTER.total_seconds()
+"""However long the server asks to be left alone: for longer nobody may believe that a switch is off."""
 
 CONTEXT = {"context": {"targetingKey": "agentrollout"}}
 """The same for every flag: a rollout has flags of its own."""
