@@ -45,3 +45,5 @@ def configure_logs(log_format: LogFormat, level: LogLevel) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
+    # It tells of every request, which are two a second to a server of flags.
+    logging.getLogger("httpx").setLevel(logging.WARNING if level is LogLevel.INFO else logging.NOTSET)

@@ -26,6 +26,17 @@ except ZeroDivisionError:
     structlog.get_logger("x").exception("it_failed")
 """
 
+REQUESTS = """
+import logging
+import sys
+from controller.logs import configure_logs
+from controller.settings import LogFormat, LogLevel
+
+configure_logs(LogFormat.JSON, LogLevel(sys.argv[1]))
+logging.getLogger("httpx").info("HTTP Request: POST http://127.0.0.1/ofrep/v1/evaluate/flags 200 OK")
+logging.getLogger("httpx").warning("refused")
+"""
+
 
 @pytest.mark.parametrize("log_format", LogFormat)
 def test_a_traceback_has_no_locals(log_format: LogFormat) -> None:
@@ -35,3 +46,10 @@ def test_a_traceback_has_no_locals(log_format: LogFormat) -> None:
     assert "it_failed" in ran.stderr
     assert "ZeroDivisionError" in ran.stderr
     assert "geheim" not in ran.stderr
+
+
+@pytest.mark.parametrize(("level", "lines"), [("info", 1), ("debug", 2)])
+def test_requests_that_went_well_are_only_told_when_everything_is(level: str, lines: int) -> None:
+    ran = subprocess.run([sys.executable, "-c", REQUESTS, level], check=True, capture_output=True, text=True)
+    assert len(ran.stderr.splitlines()) == lines
+    assert "refused" in ran.stderr
