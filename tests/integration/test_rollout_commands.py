@@ -194,7 +194,8 @@ def test_a_watched_status_writes_nothing_but_what_changed(control_plane: Control
         "--watch",
     ]
     environment = os.environ | {"KUBECONFIG": str(control_plane.kubeconfig), "TERM": "xterm-256color"}
-    environment.pop("COLUMNS", None)
+    for size in ("COLUMNS", "LINES"):  # they would count for more than the terminal's own
+        environment.pop(size, None)
     os.set_blocking(ours, False)
     seen = bytearray()
 
