@@ -59,6 +59,13 @@ def test_an_answer_to_an_older_question_changes_nothing(heard: Heard) -> None:
     assert (heard.on, heard.doubt) == (True, "")
 
 
+def test_a_correction_that_was_overtaken_changes_nothing(heard: Heard) -> None:
+    number = heard.book.number()
+    heard.says(True)
+    heard.book.correct({"ops": False}, number, LATER)
+    assert heard.on is True
+
+
 def test_a_flag_that_the_source_does_not_have_is_unknown(heard: Heard) -> None:
     heard.says(None)
     assert (heard.on, heard.doubt) == (None, "the source does not have it")

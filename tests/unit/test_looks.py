@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
-from itertools import pairwise
+from itertools import chain, pairwise
 from operator import add
 
 import pytest
@@ -16,7 +16,7 @@ from controller.core.assess import assess
 from controller.core.controls import Clustering, control_e_value
 from controller.core.counts import Scrapes, Series, Span, Tallied
 from controller.core.evidence import Counted, Step, weighed
-from controller.core.reading import MOST_STEPS, steps_of
+from controller.core.reading import MOST_STEPS, read, steps_of
 from controller.core.statistics import HarmTest, Interval, harm_log_e_values
 from controller.core.verdict import Finding, Look, judge
 from tests.virtual import CATALOGUE, Behaviour, VirtualRollout, rollout_of
@@ -166,3 +166,20 @@ def test_what_suffices_at_a_scrape_takes_back_at_the_next_evaluation(seed: int) 
         world.settle()
         assert sufficed <= 15
     assert sufficed
+
+
+def test_routers_that_two_jobs_scrape_are_read_as_if_one_did() -> None:
+    world = VirtualRollout(rollout_of(stages=[{"weight": "50%", "minDuration": "1h"}, {"weight": "100%"}]))
+    world.settle()
+    world.live(60)
+    samples = world.read()
+    by_job = {
+        job: [Series({**one.labels, "instance": "router", "job": job}, one.samples) for one in samples.series]
+        for job in ("one", "other")
+    }
+    once, twice = (
+        read("shop/agent", replace(samples, series=tuple(chain(*jobs))), CATALOGUE)
+        for jobs in ([by_job["one"]], by_job.values())
+    )
+    assert len(twice.scrapes.times) == len(once.scrapes.times)
+    assert twice.until == once.until
