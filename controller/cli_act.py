@@ -16,15 +16,12 @@ from controller.display.words import short
 from controller.errors import ExitCode
 from controller.reconcilers.actions import ACTIONS
 from controller.reconcilers.observed import REVISIONS, ROLLOUTS
-from controller.runtime.errors import TooManyRequests, Unavailable
 from controller.runtime.resource import RawObject
 
 _REVIEW = "authentication.k8s.io/v1"
 
 WAIT_SECONDS = 60.0
 """For the operator to decide; one that has to be started, or elected, takes half of it."""
-
-_POLL_SECONDS = 0.25
 
 
 def run(action: ActionName, name: str, reason: str, artifact: str | None, where: Where) -> None:
@@ -53,13 +50,14 @@ async def act(
         }
     )
     own = created["metadata"]["name"]
-    status = await _outcome(cluster, own)
-    if status is None:
+    decided = await cluster.until(ACTIONS, own, _is_decided, WAIT_SECONDS)
+    if decided is None:
         fail(
             f"no operator has looked at RolloutAction {own} within {WAIT_SECONDS:g} s. It stays, and counts once one does; "
             f"kubectl delete ract {own} -n {cluster.namespace} takes it back",
             ExitCode.FAILED,
         )
+    status = decided["status"]
     said = f"{action} of {name} ({short(bound)}) by {me}: {status['phase']}, {status.get('message', '')}"
     if status["phase"] != ActionPhase.APPLIED:
         fail(said, ExitCode.FAILED)
@@ -117,16 +115,6 @@ async def _myself(cluster: Cluster) -> str:
     return str(answer["status"]["userInfo"]["username"])
 
 
-async def _outcome(cluster: Cluster, name: str) -> dict[str, Any] | None:
-    """The status of an action once it is final; None if nobody has decided in time."""
-    loop = asyncio.get_running_loop()
-    until = loop.time() + WAIT_SECONDS
-    while loop.time() < until:
-        try:
-            status = (await cluster.get(ACTIONS, name)).get("status") or {}
-        except (Unavailable, TooManyRequests):
-            status = {}  # it was taken; an answer that is lost on the way is asked for again
-        if status.get("phase", ActionPhase.PENDING) != ActionPhase.PENDING:
-            return status
-        await asyncio.sleep(_POLL_SECONDS)
-    return None
+def _is_decided(action: RawObject) -> bool:
+    phase = (action.get("status") or {}).get("phase", ActionPhase.PENDING)
+    return bool(phase != ActionPhase.PENDING)

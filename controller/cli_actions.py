@@ -9,11 +9,8 @@ from typing import Annotated
 
 import typer
 
-from controller.cli_values import Context, Kubeconfig, Name, Namespace, Where
+from controller.cli_values import Context, Kubeconfig, Name, Namespace, Where, Why
 
-WhyOption = Annotated[
-    str, typer.Option("--reason", metavar="TEXT", help="Why, for those who read the history.")
-]
 ArtifactOption = Annotated[
     str | None,
     typer.Option(
@@ -27,7 +24,7 @@ ArtifactOption = Annotated[
 
 def approve(
     name: Name,
-    reason: WhyOption,
+    reason: Why,
     artifact: ArtifactOption = None,
     namespace: Namespace = None,
     context: Context = None,
@@ -42,7 +39,7 @@ def approve(
 
 def promote(
     name: Name,
-    reason: WhyOption,
+    reason: Why,
     artifact: ArtifactOption = None,
     namespace: Namespace = None,
     context: Context = None,
@@ -57,7 +54,7 @@ def promote(
 
 def pause(
     name: Name,
-    reason: WhyOption,
+    reason: Why,
     artifact: ArtifactOption = None,
     namespace: Namespace = None,
     context: Context = None,
@@ -72,7 +69,7 @@ def pause(
 
 def resume(
     name: Name,
-    reason: WhyOption,
+    reason: Why,
     artifact: ArtifactOption = None,
     namespace: Namespace = None,
     context: Context = None,
@@ -87,7 +84,7 @@ def resume(
 
 def abort(
     name: Name,
-    reason: WhyOption,
+    reason: Why,
     artifact: ArtifactOption = None,
     namespace: Namespace = None,
     context: Context = None,
@@ -102,7 +99,7 @@ def abort(
 
 def retry(
     name: Name,
-    reason: WhyOption,
+    reason: Why,
     artifact: ArtifactOption = None,
     namespace: Namespace = None,
     context: Context = None,

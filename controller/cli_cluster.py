@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -14,13 +15,22 @@ from controller.cli_values import Where, fail
 from controller.errors import ExitCode
 from controller.reconcilers.observed import ROLLOUTS, in_words
 from controller.runtime.client import ResourceClient
-from controller.runtime.errors import ApiError, Forbidden, NotFound, Unauthorized, Unavailable
+from controller.runtime.errors import (
+    ApiError,
+    Forbidden,
+    NotFound,
+    TooManyRequests,
+    Unauthorized,
+    Unavailable,
+)
 from controller.runtime.recorder import EVENTS
 from controller.runtime.resource import RawObject, Resource
 from controller.runtime.transport import ConfigurationError, KubernetesTransport
 from controller.settings import own_namespace
 
 FIELD_MANAGER = "agentrollout-cli"
+
+_POLL_SECONDS = 0.25
 
 T = TypeVar("T")
 
@@ -76,6 +86,24 @@ class Cluster:
                 code=error.code,
                 reason=error.reason,
             ) from error
+
+    async def until(
+        self, resource: Resource, name: str, holds: Callable[[RawObject], bool], seconds: float
+    ) -> RawObject | None:
+        """The object as soon as the condition holds; None if it does not in time.
+
+        Raises:
+            ApiError: It cannot be read, for more than that the API server is away or busy.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + seconds
+        while loop.time() < until:
+            with suppress(Unavailable, TooManyRequests):  # what is lost on the way is asked for again
+                found = await self.get(resource, name)
+                if holds(found):
+                    return found
+            await asyncio.sleep(_POLL_SECONDS)
+        return None
 
     async def rollout(self, name: str) -> AgentRollout:
         """One AgentRollout of the namespace, see `get`."""

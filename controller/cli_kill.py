@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
 from typing import Any
 
 import typer
@@ -14,12 +12,10 @@ from controller.cli_cluster import Cluster, in_cluster
 from controller.cli_values import Where, fail
 from controller.errors import ExitCode
 from controller.reconcilers.observed import ROLLOUTS
+from controller.reconcilers.sources import CONFIG_MAPS
 from controller.reconcilers.switch_maps import SWITCH_LABEL, Reach
 from controller.runtime.client import ResourceClient
-from controller.runtime.errors import TooManyRequests, Unavailable
-from controller.runtime.resource import RawObject, Resource
-
-CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap")
+from controller.runtime.resource import RawObject
 
 NAME = "agentrollout-kill"
 
@@ -28,11 +24,9 @@ WAIT_SECONDS = 30.0
 SEEN_SECONDS = 3.0
 """For the operators to see that a switch is off. They need not write that down by itself."""
 
-_POLL_SECONDS = 0.25
-
 
 def kill(name: str, where: Where) -> None:
-    """See ``controller.cli_actions.kill``."""
+    """See ``controller.cli_switches.kill``."""
     in_cluster(where, lambda cluster: _kill(cluster, name))
 
 
@@ -40,7 +34,7 @@ async def _kill(cluster: Cluster, name: str) -> None:
     await cluster.get(ROLLOUTS, name)  # a name that is none would kill nobody
     await _turn(cluster, name, "true")
     typer.echo(f"the kill switch of {cluster.namespace}/{name} is on: ConfigMap {NAME}, key {name}")
-    rollout = await _until(cluster, name, _is_killed, WAIT_SECONDS)
+    rollout = await cluster.until(ROLLOUTS, name, _is_killed, WAIT_SECONDS)
     if rollout is None:
         fail(
             f"the operators have not said within {WAIT_SECONDS:g} s that the routers serve stable alone. The switch stays on. "
@@ -51,7 +45,7 @@ async def _kill(cluster: Cluster, name: str) -> None:
 
 
 def release(name: str, reason: str, where: Where) -> None:
-    """See ``controller.cli_actions.release``."""
+    """See ``controller.cli_switches.release``."""
     in_cluster(where, lambda cluster: _release(cluster, name, reason))
 
 
@@ -64,7 +58,9 @@ async def _release(cluster: Cluster, name: str, reason: str) -> None:
         return
     # To resume before the operators have seen that it is off would be refused.
     said = _killed(before).get("message")
-    after = await _until(cluster, name, lambda each: _killed(each).get("message") != said, SEEN_SECONDS)
+    after = await cluster.until(
+        ROLLOUTS, name, lambda each: _killed(each).get("message") != said, SEEN_SECONDS
+    )
     if after is not None and not _status(after).get("killed"):
         typer.echo(str(_killed(after).get("message", "it is released")))
         return
@@ -79,23 +75,6 @@ async def _turn(cluster: Cluster, name: str, value: str) -> None:
     )
     metadata = {"namespace": cluster.namespace, "name": NAME, "labels": {SWITCH_LABEL: Reach.ROLLOUTS.value}}
     await client.apply({"metadata": metadata, "data": {name: value}}, force=True)
-
-
-async def _until(
-    cluster: Cluster, name: str, holds: Callable[[RawObject], bool], seconds: float
-) -> RawObject | None:
-    """The rollout as soon as the condition holds; None if it does not in time."""
-    loop = asyncio.get_running_loop()
-    until = loop.time() + seconds
-    while loop.time() < until:
-        try:
-            found = await cluster.get(ROLLOUTS, name)
-        except (Unavailable, TooManyRequests):
-            found = {}
-        if found and holds(found):
-            return found
-        await asyncio.sleep(_POLL_SECONDS)
-    return None
 
 
 def _is_killed(rollout: RawObject) -> bool:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from controller.cli_router import break_glass, router_urls
-from controller.cli_values import Context, Kubeconfig, Name, Namespace, Where, fail
+from controller.cli_values import Context, Kubeconfig, Name, Namespace, Where, Why, fail
 from controller.errors import ExitCode
 
 BreakGlass = Annotated[
@@ -66,9 +66,7 @@ def kill(  # noqa: PLR0913, PLR0917  each is a flag of its own
 
 def release(  # noqa: PLR0913, PLR0917  each is a flag of its own
     name: Name,
-    reason: Annotated[
-        str, typer.Option("--reason", metavar="TEXT", help="Why, for those who read the history.")
-    ] = "",
+    reason: Why = "",
     namespace: Namespace = None,
     break_the_glass: BreakGlass = False,
     routers: Routers = None,

@@ -94,6 +94,7 @@ class Where:
 
 
 Name = Annotated[str, typer.Argument(help="The AgentRollout.")]
+Why = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why, for those who read the history.")]
 Kubeconfig = Annotated[
     str | None, typer.Option(metavar="FILE", help="Left out: $KUBECONFIG, the pod's account, ~/.kube/config.")
 ]

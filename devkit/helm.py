@@ -1,14 +1,11 @@
 """Runs Helm, on charts alone or against one cluster."""
 
 import os
-import subprocess
 import tempfile
 from pathlib import Path
 
-from devkit.errors import DevkitError
+from devkit.running import run_program
 from devkit.toolchain import Toolchain
-
-_LONGEST_SECONDS = 120.0
 
 
 class Helm:
@@ -33,18 +30,4 @@ class Helm:
             environment = {key: os.environ[key] for key in ("PATH", "TMPDIR") if key in os.environ}
             environment |= {f"HELM_{kind}_HOME": home for kind in ("CACHE", "CONFIG", "DATA")}
             environment |= {"HOME": home, "KUBECONFIG": str(self._kubeconfig or Path(home) / "none")}
-            try:
-                outcome = subprocess.run(
-                    [self._program, *args],
-                    input=input if input is not None else "",
-                    capture_output=True,
-                    text=True,
-                    check=False,
-                    timeout=_LONGEST_SECONDS,
-                    env=environment,
-                )
-            except subprocess.TimeoutExpired as error:
-                raise DevkitError(f"helm {args[0]} did not end within {_LONGEST_SECONDS:g} s.") from error
-        if outcome.returncode != 0:
-            raise DevkitError(f"helm {' '.join(map(str, args))} failed:\n{outcome.stderr.strip()}")
-        return outcome.stdout
+            return run_program("helm", [self._program], args, input, environment)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import Any
 
 from controller.api.action import ActionName, ActionPhase, ActionSpec
@@ -153,6 +155,21 @@ class VirtualRollout(World):
             actions=tuple(self.actions),
             window=self.window,
         )
+
+    def work(self, ticks: int, plan: Callable[[], object]) -> None:
+        """Users, routers and Prometheus do their part for so many times five seconds, and all that can follow does.
+
+        Args:
+            ticks: How many times.
+            plan: Plans once, as the test does.
+        """
+        for _ in range(ticks):
+            self.now += timedelta(seconds=5)
+            self.serve(400)
+            self.take_samples()
+            for _ in range(3):
+                plan()
+                self.program()
 
     def step(self) -> Plan:
         """Plan once, store what it says, and have actions show what became of them."""

@@ -126,10 +126,9 @@ def _answer(snapshot: Snapshot, status: RolloutStatus, action: Action, now: date
     """What becomes of the action; None while that cannot be said."""
     if action.problem:
         return _Answer(ActionPhase.REFUSED, action.problem)
-    if status.killed is not None and action.spec.action in (ActionName.RESUME, ActionName.RETRY):
-        return _release(snapshot, status, action)
-    if action.spec.action is ActionName.RETRY:
-        return _retry(snapshot, status, action)
+    releases = status.killed is not None and action.spec.action in (ActionName.RESUME, ActionName.RETRY)
+    if releases or action.spec.action is ActionName.RETRY:
+        return _of_what_is_wanted(snapshot, status, action, _release if releases else _retry)
     if status.candidate is None or status.candidate.artifact_id != action.spec.artifact_id:
         what = f"{status.candidate.artifact_id} is" if status.candidate else "there is none"
         return _Answer(
@@ -199,7 +198,13 @@ def _promote(_snapshot: Snapshot, status: RolloutStatus, asked: Asked) -> _Answe
     )
 
 
-def _retry(snapshot: Snapshot, status: RolloutStatus, action: Action) -> _Answer | None:
+def _of_what_is_wanted(
+    snapshot: Snapshot,
+    status: RolloutStatus,
+    action: Action,
+    answer: Callable[[Snapshot, RolloutStatus, Action], _Answer],
+) -> _Answer | None:
+    """The answer about an artifact that need not be the candidate, but what the spec wants."""
     artifact, wanted = action.spec.artifact_id, snapshot.artifact_id
     if not wanted:
         return None  # what the spec refers to is still being read
@@ -207,21 +212,20 @@ def _retry(snapshot: Snapshot, status: RolloutStatus, action: Action) -> _Answer
         return _Answer(
             ActionPhase.EXPIRED, f"the spec does not want {artifact} but {wanted}; nothing was done"
         )
+    return answer(snapshot, status, action)
+
+
+def _retry(_snapshot: Snapshot, status: RolloutStatus, action: Action) -> _Answer:
+    artifact = action.spec.artifact_id
     if artifact not in status.rolled_back:
         return _Answer(ActionPhase.REFUSED, f"{artifact} was not taken back, so there is nothing to retry")
     attempt = attempt_of(status, artifact) + 1
     return _Answer(ActionPhase.APPLIED, f"attempt {attempt} begins", tried_anew(status, artifact))
 
 
-def _release(snapshot: Snapshot, status: RolloutStatus, action: Action) -> _Answer | None:
+def _release(snapshot: Snapshot, status: RolloutStatus, action: Action) -> _Answer:
     """Resume or Retry of what a kill switch keeps from everybody; only Retry gives back what evidence took, too."""
-    artifact, wanted = action.spec.artifact_id, snapshot.artifact_id
-    if not wanted:
-        return None  # what the spec refers to is still being read
-    if artifact != wanted:
-        return _Answer(
-            ActionPhase.EXPIRED, f"the spec does not want {artifact} but {wanted}; nothing was done"
-        )
+    artifact = action.spec.artifact_id
     held = held_by(status, snapshot.switches)
     if held:
         return _Answer(ActionPhase.REFUSED, f"it is killed: {held}")

@@ -126,7 +126,7 @@ class SwitchMaps:
             if found.reach == Reach.ROLLOUTS:
                 there = (key for key in found.flags if is_rollout(f"{found.namespace}/{key}"))
                 yield from (_wide(found, key) for key in there)
-            if found.reach != Reach.ROLLOUTS:
+            else:
                 yield _wide(found, "")
 
     def _changed(self, key: str, old: ObservedSwitches | None, new: ObservedSwitches | None) -> None:

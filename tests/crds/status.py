@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -20,10 +21,24 @@ from controller.api.status import (
     StageStatus,
     VersionRef,
 )
+from devkit.controlplane import ControlPlane
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 STABLE, CANDIDATE = "sha256:3f9a1c2b7d" + "0" * 54, "sha256:b81c55e0aa" + "0" * 54
 MESSAGE = "latency: 812 of 1000 requests counted: candidate 40/812 (4.93 %), baseline 350/7304 (4.79 %), e-value 0.31 of 200"
+
+
+def patch_status(
+    control_plane: ControlPlane,
+    namespace: str,
+    status: dict[str, Any],
+    *,
+    kind: str = "aro",
+    name: str = "support-agent",
+) -> None:
+    """Write some of an object's status, as its controller would."""
+    patch = f"--patch={json.dumps({'status': status})}"
+    control_plane.kubectl("patch", kind, name, "-n", namespace, "--subresource=status", "--type=merge", patch)
 
 
 def progressing() -> dict[str, Any]:

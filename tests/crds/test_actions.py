@@ -16,6 +16,7 @@ from controller.core.policy import ACTIVATION, policy_problem
 from devkit.controlplane import ControlPlane
 from devkit.errors import DevkitError
 from tests.crds.actions import ID, action, ask, grant
+from tests.crds.status import patch_status
 from tests.crds.test_display import table
 
 
@@ -105,17 +106,8 @@ def test_an_action_that_is_none_is_refused(
 
 def test_get_shows_who_asked_for_what_and_what_became_of_it(control_plane: ControlPlane, shop: str) -> None:
     name = ask(control_plane, shop, "alice", action("Pause", "alice"))
-    done = {"status": {"phase": "Applied", "message": "nothing rises", "at": "2026-01-01T00:00:00.000Z"}}
-    control_plane.kubectl(
-        "patch",
-        "ract",
-        name,
-        "-n",
-        shop,
-        "--subresource=status",
-        "--type=merge",
-        f"--patch={json.dumps(done)}",
-    )
+    done = {"phase": "Applied", "message": "nothing rises", "at": "2026-01-01T00:00:00.000Z"}
+    patch_status(control_plane, shop, done, kind="ract", name=name)
     shown = table(control_plane.kubectl("get", "ract", "-n", shop, "-o", "wide"))
     assert shown.pop("AGE")
     assert shown == {

@@ -9,7 +9,7 @@ import pytest
 
 from devkit.controlplane import ControlPlane
 from tests.crds.refusals import rollout
-from tests.crds.status import CANDIDATE, MESSAGE, progressing
+from tests.crds.status import CANDIDATE, MESSAGE, patch_status, progressing
 from tests.crds.test_revisions import ID, revision
 
 
@@ -18,9 +18,7 @@ def delivery(control_plane: ControlPlane, namespace: str) -> str:
     """The namespace of a rollout in the middle of its delivery."""
     manifest = json.dumps(rollout("support-agent"))
     control_plane.kubectl("create", "-n", namespace, "-f", "-", input=manifest)
-    patch = f"--patch={json.dumps({'status': progressing()})}"
-    change = ("patch", "aro", "support-agent", "--subresource=status", "--type=merge", patch)
-    control_plane.kubectl(*change, "-n", namespace)
+    patch_status(control_plane, namespace, progressing())
     return namespace
 
 
@@ -102,8 +100,5 @@ def test_a_reason_that_the_crd_does_not_know_yet_is_stored(
 ) -> None:
     status = progressing()
     status["lastRollback"]["reason"] = status["state"] = "FromANewerOperator"
-    patch = f"--patch={json.dumps({'status': status})}"
-    control_plane.kubectl(
-        "patch", "aro", "support-agent", "-n", delivery, "--subresource=status", "--type=merge", patch
-    )
+    patch_status(control_plane, delivery, status)
     assert table(control_plane.kubectl("get", "aro", "-n", delivery))["STATE"] == "FromANewerOperator"

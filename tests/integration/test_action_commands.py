@@ -19,7 +19,7 @@ from controller.core.artifact import artifact_id
 from devkit.controlplane import ControlPlane
 from tests.crds.actions import grant
 from tests.crds.refusals import rollout
-from tests.crds.status import CANDIDATE, progressing
+from tests.crds.status import CANDIDATE, patch_status, progressing
 
 Raw = dict[str, Any]
 
@@ -32,10 +32,7 @@ WANTED = artifact_id(Agent.model_validate(rollout("support-agent")["spec"]["agen
 def shop(control_plane: ControlPlane, namespace: str) -> str:
     """A rollout in the middle of its delivery; alice may do everything with it, bob only pause it."""
     control_plane.kubectl("create", "-n", namespace, "-f", "-", input=json.dumps(rollout("support-agent")))
-    patch = f"--patch={json.dumps({'status': progressing()})}"
-    control_plane.kubectl(
-        "patch", "aro", "support-agent", "-n", namespace, "--subresource=status", "--type=merge", patch
-    )
+    patch_status(control_plane, namespace, progressing())
     grant(control_plane, namespace, "alice", "get", *(name.verb for name in ActionName))
     grant(control_plane, namespace, "bob", "get", "pause")
     return namespace
@@ -58,21 +55,14 @@ def asked(control_plane: ControlPlane, namespace: str) -> list[Raw]:
 def deciding(control_plane: ControlPlane, namespace: str, phase: str, message: str) -> Iterator[None]:
     """Decide on every action as the operator would."""
     stop = threading.Event()
-    patch = json.dumps({"status": {"phase": phase, "message": message}})
+    decided = {"phase": phase, "message": message}
 
     def decide() -> None:
         while not stop.wait(0.2):
             for each in asked(control_plane, namespace):
                 if "status" not in each:
-                    words = (
-                        "patch",
-                        "ract",
-                        each["metadata"]["name"],
-                        "-n",
-                        namespace,
-                        "--subresource=status",
-                    )
-                    control_plane.kubectl(*words, "--type=merge", f"--patch={patch}")
+                    name = each["metadata"]["name"]
+                    patch_status(control_plane, namespace, decided, kind="ract", name=name)
 
     thread = threading.Thread(target=decide)
     thread.start()

@@ -25,7 +25,7 @@ from devkit.controlplane import ControlPlane
 from devkit.process import wait_until
 from devkit.toolchain import Toolchain
 from tests.crds.refusals import rollout
-from tests.crds.status import CANDIDATE, NOW, STABLE, progressing
+from tests.crds.status import CANDIDATE, NOW, STABLE, patch_status, progressing
 from tests.crds.test_revisions import revision
 
 Raw = dict[str, Any]
@@ -41,10 +41,7 @@ def shop(control_plane: ControlPlane, namespace: str) -> str:
         control_plane.kubectl("create", "-n", namespace, "-f", "-", input=text)
 
     create(json.dumps(rollout("support-agent")))
-    patch = f"--patch={json.dumps({'status': progressing()})}"
-    control_plane.kubectl(
-        "patch", "aro", "support-agent", "-n", namespace, "--subresource=status", "--type=merge", patch
-    )
+    patch_status(control_plane, namespace, progressing())
     for artifact, prompt in ((STABLE, "You help."), (CANDIDATE, "You help briefly.")):
         made = json.loads(revision(agent=AGENT | {"prompts": {"system": prompt}}))
         made["metadata"]["name"] = f"support-agent-{artifact[7:17]}"
@@ -210,17 +207,7 @@ def test_a_watched_status_writes_nothing_but_what_changed(control_plane: Control
         try:
             wait_until(lambda: has("entered its stage"), timeout=60, what="the first picture")
             first = len(seen)
-            patch = json.dumps({"status": {"state": "Paused"}})
-            control_plane.kubectl(
-                "patch",
-                "aro",
-                "support-agent",
-                "-n",
-                shop,
-                "--subresource=status",
-                "--type=merge",
-                f"--patch={patch}",
-            )
+            patch_status(control_plane, shop, {"state": "Paused"})
             wait_until(lambda: has("Paused"), timeout=30, what="the change")
         finally:
             watching.terminate()
@@ -249,18 +236,7 @@ async def test_a_watched_status_is_a_line_a_change_where_there_is_no_terminal(
     try:
         async with asyncio.timeout(60):
             assert b"support-agent Progressing: stage 10%, weight 10%" in await watching.stdout.readline()
-            patch = json.dumps({"status": {"state": "Paused"}})
-            arguments = (
-                "patch",
-                "aro",
-                "support-agent",
-                "-n",
-                shop,
-                "--subresource=status",
-                "--type=merge",
-                f"--patch={patch}",
-            )
-            await asyncio.to_thread(control_plane.kubectl, *arguments)
+            await asyncio.to_thread(patch_status, control_plane, shop, {"state": "Paused"})
             assert b"support-agent Paused: stage 10%" in await watching.stdout.readline()
     finally:
         watching.terminate()

@@ -77,13 +77,7 @@ class ActionMachine(RuleBasedStateMachine):
 
     @rule(ticks=st.integers(1, 12))
     def everything_works_for_a_while(self, ticks: int) -> None:
-        for _ in range(ticks):
-            self.world.now += timedelta(seconds=5)
-            self.world.serve(400)
-            self.world.take_samples()
-            for _ in range(3):
-                self.plan()
-                self.world.program()
+        self.world.work(ticks, self.plan)
 
     @rule()
     def the_status_write_is_lost(self) -> None:

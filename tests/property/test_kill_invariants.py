@@ -120,13 +120,7 @@ class KillMachine(RuleBasedStateMachine):
 
     @rule(ticks=st.integers(1, 8))
     def plan_on(self, ticks: int = 4) -> None:
-        for _ in range(ticks):
-            self.world.now += timedelta(seconds=5)
-            self.world.serve(400)
-            self.world.take_samples()
-            for _ in range(3):
-                self.plan()
-                self.world.program()
+        self.world.work(ticks, self.plan)
 
     @rule()
     def the_write_is_lost(self) -> None:

@@ -102,13 +102,7 @@ class PlanMachine(RuleBasedStateMachine):
     @rule(ticks=st.integers(1, 12))
     def everything_works_for_a_while(self, ticks: int) -> None:
         """Without this hardly any interleaving would get beyond the first stage."""
-        for _ in range(ticks):
-            self.world.now += timedelta(seconds=5)
-            self.world.serve(400)
-            self.world.take_samples()
-            for _ in range(3):
-                self.plan()
-                self.world.program()
+        self.world.work(ticks, self.plan)
 
     @rule(back=st.integers(1, 100))
     def the_clock_is_set_back(self, back: int) -> None:

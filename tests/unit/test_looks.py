@@ -18,20 +18,12 @@ from controller.core.counts import Scrapes, Series, Span, Tallied
 from controller.core.evidence import Counted, Step, weighed
 from controller.core.reading import MOST_STEPS, read, steps_of
 from controller.core.statistics import HarmTest, Interval, harm_log_e_values
-from controller.core.verdict import Finding, Look, judge
+from controller.core.verdict import Look, judge
+from tests.findings import FINDING
 from tests.virtual import CATALOGUE, Behaviour, VirtualRollout, rollout_of
 
 BURST = Step([Tallied(9, 10)], [Tallied(0, 10)])
 CALM = Step([Tallied(0, 10)], [Tallied(9, 10)])
-FINDING = Finding(
-    name="errors",
-    candidate=Counts(bad=12, total=400),
-    baseline=Counts(bad=30, total=4_000),
-    e_value=1.0,
-    compared=True,
-    own=True,
-    min_requests=100,
-)
 
 
 def scrapes(**times: list[float]) -> Scrapes:

@@ -4,17 +4,9 @@ import pytest
 
 from controller.api.reasons import Reason, Verdict
 from controller.api.status import Counts
-from controller.core.verdict import Finding, Safety, hold_for_split, judge
+from controller.core.verdict import Safety, hold_for_split, judge
+from tests.findings import FINDING
 
-FINDING = Finding(
-    name="errors",
-    candidate=Counts(bad=12, total=400),
-    baseline=Counts(bad=30, total=4_000),
-    e_value=1.0,
-    compared=True,
-    own=True,
-    min_requests=100,
-)
 ALPHA = 0.01
 
 
